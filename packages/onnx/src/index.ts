@@ -24,10 +24,18 @@ export { type CrossEntropyOptions, crossEntropy } from './differentiate/losses/c
 export {
   type BuiltLoss,
   LABELS,
+  LABELS_CHECK,
   type Loss,
   type LossContext,
   type LossNodes,
+  PAIRS_CHECK,
 } from './differentiate/losses/loss.js'
+export {
+  type ContrastiveOptions,
+  contrastive,
+  cosineSimilarity,
+  type PairOptions,
+} from './differentiate/losses/pairs.js'
 export { binaryCrossEntropy, meanSquaredError } from './differentiate/losses/regression.js'
 export { scalarLoss } from './differentiate/losses/scalar-loss.js'
 export {

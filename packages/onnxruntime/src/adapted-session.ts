@@ -137,6 +137,7 @@ export class AdaptedSession extends AdapterSet<SessionAdapter, SharedGraph> {
           throw invalidState(`${this.activeAdapters.length} adapters are active`, 'give the option adapter')
         return { name: chosen, adapter: this.matchedAdapter(chosen) }
       },
+      inputNames: this.inputNames,
       openTraining: (adapter, loss) => this.#host.openTraining(adapter, loss),
       trainAdapter: (name, work) => this.train(work, name),
       replaceAdapter: (name, adapter) => this.replace(name, adapter),
@@ -149,8 +150,8 @@ export class AdaptedSession extends AdapterSet<SessionAdapter, SharedGraph> {
   }
 
   /**
-   * Creates an adapter for the layers whose names are in the file or in `moduleNames`. It becomes active if it is the first.
-   * `createTrainer` trains it. Layers in its `modulesToSave` start with the model's own weights.
+   * Creates an adapter for the layers whose names are in the file or in `moduleNames`. It becomes active if it is the first. `createTrainer`
+   * trains it. Layers in its `modulesToSave` start with the model's own weights.
    *
    * @param config modules, number of coefficients, scaling, seed; the defaults are PEFT's
    * @throws {FourierFTError} `ADAPTER_EXISTS`, `MODULE_NOT_FOUND`, `INVALID_OPTION`, `INVALID_ENTRY_COUNT`, `INVALID_PATTERN`; `UNSUPPORTED` if
@@ -176,7 +177,11 @@ export class AdaptedSession extends AdapterSet<SessionAdapter, SharedGraph> {
     )
   }
 
-  /** Releases all sessions after their current runs, also after the session has ended by a failure. */
+  /**
+   * Releases all sessions after their current runs, also after the session has ended by a failure, and the trainers of its adapters.
+   *
+   * @throws {FourierFTError} `INVALID_STATE` during a step of a trainer
+   */
   async release(): Promise<void> {
     this.finish(RELEASED)
     await this.idle()

@@ -2,10 +2,14 @@
 
 export {
   binaryCrossEntropy,
+  type ContrastiveOptions,
   type CrossEntropyOptions,
+  contrastive,
+  cosineSimilarity,
   crossEntropy,
   type Loss,
   meanSquaredError,
+  type PairOptions,
   scalarLoss,
 } from '@fourierft/onnx'
 export type { AdaptedSession, RunOptions } from './adapted-session.js'
@@ -14,6 +18,8 @@ export type { GivenModel, ModelBytes, ModelSource } from './model-source.js'
 export { adviceFor, type ModuleNames, readModuleNames, withoutAbsent } from './module-names.js'
 export { registerFourierFTBackend } from './native-backend.js'
 export type { Ort } from './ort.js'
+export type { Dataset } from './trainer/dataset.js'
+export type { CheckpointOptions, EpochReport, FitCallbacks, FitOptions, FitReport } from './trainer/fit.js'
 export {
   createTrainer,
   type StepReport,

@@ -10,7 +10,7 @@ import type { ModuleNames } from './module-names.js'
 import type { Ort } from './ort.js'
 import { type Enqueue, runtimeQueue } from './runtime-queue.js'
 import type { SessionAdapter } from './session-adapter.js'
-import { attachForTraining, type TrainingSession } from './trainer/training-session.js'
+import { attachForTraining, TrainingSession } from './trainer/training-session.js'
 
 export class ModelSessions {
   /** The reason why the native kernel is not used; undefined if it is used. */
@@ -95,14 +95,9 @@ export class ModelSessions {
    */
   async training(adapter: SessionAdapter, loss: Loss): Promise<TrainingSession> {
     const { model, ...externalData } = await this.openModel()
-    const { inputs, graph } = attachForTraining(model, adapter, loss)
-    return {
-      session: await this.#create({ bytes: model.toBytes(), ...externalData }),
-      Tensor: this.#ort.Tensor,
-      enqueue: this.#enqueue,
-      inputs,
-      graph,
-    }
+    const attached = attachForTraining(model, adapter, loss)
+    const session = await this.#create({ bytes: model.toBytes(), ...externalData })
+    return new TrainingSession(session, this.#ort, attached)
   }
 
   /** Reads the model's external data. */

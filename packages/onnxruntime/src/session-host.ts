@@ -50,6 +50,8 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
   readonly #openModels = new WeakMap<SessionAdapter, OpenModel>()
   /** All graphs that are open or being opened. */
   readonly #graphs = new Set<SharedGraph>()
+  /** The sessions of trainers. They end with this host. */
+  readonly #trainings = new Set<TrainingSession>()
   #sessions: ModelSessions | undefined
   #current: SharedGraph
   #ended: Ending | undefined
@@ -98,11 +100,24 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
     return (await this.#getSessions()).openModel()
   }
 
-  /** Returns the linear layers by the names of their modules. */
+  /**
+   * Opens the training graph of an adapter. The host releases it at its end.
+   *
+   * @throws {FourierFTError} as `ModelSessions.training`; `INVALID_STATE`
+   */
   async openTraining(adapter: SessionAdapter, loss: Loss): Promise<TrainingSession> {
-    return (await this.#getSessions()).training(adapter, loss)
+    this.checkLive()
+    const training = await (await this.#getSessions()).training(adapter, loss)
+    if (this.#ended !== undefined) {
+      await training.release()
+      throw stateError(this.#ended)
+    }
+    for (const other of this.#trainings) if (other.isReleased) this.#trainings.delete(other)
+    this.#trainings.add(training)
+    return training
   }
 
+  /** Returns the linear layers by the names of their modules. */
   async namedLayers(): Promise<Map<string, NamedLayer>> {
     const sessions = await this.#getSessions()
     const opened = await sessions.openModel()
@@ -238,6 +253,7 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
     added: readonly Applied<SessionAdapter>[],
     merged: SharedGraph | undefined,
   ): Promise<InferenceSession> {
+    await this.#releaseTrainings()
     if (merged === undefined)
       await this.#replaceGraph(async () => (await this.#getSessions()).openMerged(added))
     else {
@@ -249,6 +265,7 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
 
   /** Replaces the session with a session of the original model, and returns the new session. The caller has to release it. */
   async giveBack(create: () => Promise<InferenceSession>): Promise<InferenceSession> {
+    await this.#releaseTrainings()
     await this.#replaceGraph(async () => (await this.#getSessions()).createWithoutSlots(create))
     return this.#currentSession()
   }
@@ -260,7 +277,13 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
    */
   async release(reason: Ending): Promise<void> {
     this.#ended ??= reason
-    await Promise.all(Array.from(this.#graphs, (graph) => graph.closeNow()))
+    await Promise.all([this.#releaseTrainings(), ...Array.from(this.#graphs, (graph) => graph.closeNow())])
+  }
+
+  async #releaseTrainings(): Promise<void> {
+    const trainings = [...this.#trainings]
+    this.#trainings.clear()
+    await Promise.all(trainings.map((training) => training.release()))
   }
 
   #currentSession(): InferenceSession {

@@ -46,6 +46,14 @@ export function makeTrainingGraph(model: OnnxModel, { loss, targets }: TrainingG
       `loss: ${model.file} has no output ${JSON.stringify(loss.output)}; it has ${names.join(', ')}`,
       { file: model.file, option: 'loss', expected: names, received: loss.output },
     )
+  const inputs = graph.inputs.map(({ name }) => name)
+  const missing = loss.inputs?.find((name) => !inputs.includes(name))
+  if (missing !== undefined)
+    throw new FourierFTError(
+      'INVALID_OPTION',
+      `loss: ${model.file} has no input ${JSON.stringify(missing)}; it has ${inputs.join(', ')}`,
+      { file: model.file, option: 'loss', expected: inputs, received: missing },
+    )
   return model.transaction(() => {
     removeUnused(model, [loss.output])
     prepareTraining(model, { targets })

@@ -46,9 +46,10 @@ export const platform: Platform = {
     })
   },
   async writeFile(path, bytes) {
-    const temporary = `${path}.${process.pid}-${Date.now()}.tmp`
+    // A process that was killed leaves this file. The next one overwrites it.
+    const temporary = `${path}.tmp`
     try {
-      const handle = await open(temporary, 'wx')
+      const handle = await open(temporary, 'w')
       try {
         await handle.writeFile(bytes)
         await handle.sync()
@@ -64,6 +65,7 @@ export const platform: Platform = {
       })
     }
   },
+  nextTask: () => new Promise((resolve) => setImmediate(resolve)),
   async openNativeKernel() {
     const { loadedLibraries, openOnnxRuntime } = await importNative()
     const libraries = loadedLibraries()

@@ -27,12 +27,14 @@ export interface Platform {
   readFile(path: string): Promise<{ readonly bytes: Uint8Array; readonly folder: string }>
   /** Opens a file to read parts of it. The caller closes it. */
   openFile(path: string): Promise<OpenFile>
+  /** Writes a file as one atomic change: after a failure, or if the process ends, the old file is unchanged. */
+  writeFile(path: string, bytes: Uint8Array): Promise<void>
+  /** Resolves when the event loop has handled the events that wait. */
+  nextTask(): Promise<void>
   /**
    * Opens the native kernel in the ONNX Runtime that this process has loaded.
    *
    * @throws {Error} with the reason why there is no kernel: `message`, and in errors of `@fourierft/native` also `problem` and `advice`
    */
-  /** Writes a file as one atomic change: after a failure the old file is unchanged. */
-  writeFile(path: string, bytes: Uint8Array): Promise<void>
   openNativeKernel(): Promise<OnnxRuntime>
 }

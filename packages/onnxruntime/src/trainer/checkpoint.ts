@@ -30,8 +30,10 @@ export interface TrainerState {
   readonly values: ReadonlyMap<string, Float32Array>
   /** The trained numbers at the best evaluation; empty without one. */
   readonly bestValues: ReadonlyMap<string, Float32Array>
-  /** Identifies the model, the adapter and the data: a checkpoint of another one is rejected. */
+  /** Identifies the model and the adapter: a checkpoint of another one is rejected. */
   readonly fingerprint: string
+  /** The number and the order of the batches: a checkpoint of other data is rejected. */
+  readonly data: string
 }
 
 const VERSION = '1'
@@ -51,7 +53,7 @@ export function encodeCheckpoint(state: TrainerState): Uint8Array {
       tensors.set(`first/${o}/${i}`, vector(first))
       tensors.set(`second/${o}/${i}`, vector(second))
     }
-  const { step, epoch, batch, epochLoss, best, fingerprint } = state
+  const { step, epoch, batch, epochLoss, best, fingerprint, data } = state
   const optimizers = state.optimizers.map(({ vectors, ...optimizer }) => ({
     ...optimizer,
     vectors: vectors.length,
@@ -63,6 +65,7 @@ export function encodeCheckpoint(state: TrainerState): Uint8Array {
     epochLoss,
     best: best ?? null,
     fingerprint,
+    data,
     optimizers,
   })
   return writeSafetensors({ tensors, metadata: { 'fourierft.checkpoint': VERSION, state: position } })
@@ -82,13 +85,14 @@ export function decodeCheckpoint(bytes: Uint8Array, file: string): TrainerState 
   if (metadata?.['fourierft.checkpoint'] !== VERSION)
     throw invalid(`expected a checkpoint of version ${VERSION}`)
   const position = parseJson(metadata.state ?? '', file) as Position
-  const { step, epoch, batch, epochLoss, best, fingerprint, optimizers } = position
+  const { step, epoch, batch, epochLoss, best, fingerprint, data, optimizers } = position
   const counts = [step, epoch, batch]
   const isComplete =
     counts.every((count) => Number.isSafeInteger(count) && count >= 0) &&
     Array.isArray(epochLoss) &&
     Array.isArray(optimizers) &&
-    typeof fingerprint === 'string'
+    typeof fingerprint === 'string' &&
+    typeof data === 'string'
   if (!isComplete) throw invalid('its state is incomplete')
   const floats = (name: string): Float32Array => {
     const tensor = tensors.get(name)
@@ -108,6 +112,7 @@ export function decodeCheckpoint(bytes: Uint8Array, file: string): TrainerState 
     epochLoss,
     best: best ?? undefined,
     fingerprint,
+    data,
     values: withPrefix('value/'),
     bestValues: withPrefix('best/'),
     optimizers: optimizers.map(({ vectors, ...optimizer }, o) => ({

@@ -1,6 +1,7 @@
 /** `fit`: epochs, schedules, evaluation, early stopping and checkpoints around the steps of a trainer. */
 import { cosineSchedule, FourierFTError, linearSchedule, type Schedule } from '@fourierft/core'
 import { platform } from '#platform'
+import { checkNames, checkValues, invalid, isCount } from './check-options.js'
 import { decodeCheckpoint, encodeCheckpoint, type TrainerState } from './checkpoint.js'
 import { batchCount, batchesOf, type Dataset, type Order } from './dataset.js'
 import type { StepReport, Trainer, TrainingBatch } from './trainer.js'
@@ -41,13 +42,36 @@ export interface FitCallbacks {
 }
 
 export interface CheckpointOptions {
-  /** A file (Node). It is replaced atomically. */
+  /** A file (Node). It is replaced atomically, before the first step for the first time. */
   readonly path: string
   /** Steps between two checkpoints. Default: 100. One is also written after each epoch. */
   readonly everySteps?: number
   /** Whether to go on from the file if it exists. Default: false. */
   readonly resume?: boolean
 }
+
+const OPTIONS = [
+  'epochs',
+  'accumulate',
+  'schedule',
+  'warmup',
+  'totalSteps',
+  'shuffle',
+  'seed',
+  'evaluation',
+  'patience',
+  'signal',
+  'callbacks',
+  'checkpoint',
+] as const satisfies (keyof FitOptions)[]
+const CALLBACKS = [
+  'onTrainBegin',
+  'onEpochBegin',
+  'onBatchEnd',
+  'onEpochEnd',
+  'onTrainEnd',
+] as const satisfies (keyof FitCallbacks)[]
+const CHECKPOINT_OPTIONS = ['path', 'everySteps', 'resume'] as const satisfies (keyof CheckpointOptions)[]
 
 export interface EpochReport {
   /** From 0. */
@@ -77,13 +101,25 @@ function checked(options: FitOptions) {
   const { epochs = 3, accumulate = 1, schedule = 'linear', warmup = 0.06, shuffle = true, seed = 0 } = options
   const { totalSteps, patience, evaluation, signal, callbacks = {}, checkpoint } = options
   const everySteps = checkpoint?.everySteps ?? 100
-  const counts = { epochs, accumulate, totalSteps, patience, everySteps }
-  for (const [option, value] of Object.entries(counts))
-    if (value !== undefined && !(Number.isSafeInteger(value) && value >= 1))
-      throw invalid(option, 'an integer of at least 1', value)
-  if (!(warmup >= 0 && warmup <= 1)) throw invalid('warmup', 'a number in [0, 1]', warmup)
-  if (!['linear', 'cosine', 'constant'].includes(schedule))
-    throw invalid('schedule', "'linear', 'cosine' or 'constant'", schedule)
+  checkNames('fit', options, OPTIONS)
+  checkNames('callbacks', callbacks, CALLBACKS)
+  if (checkpoint !== undefined) checkNames('checkpoint', checkpoint, CHECKPOINT_OPTIONS)
+  const counts = { epochs, accumulate, totalSteps, patience, 'checkpoint.everySteps': everySteps }
+  checkValues(counts, 'an integer of at least 1', isCount)
+  checkValues({ seed }, 'an integer of at least 0', (value) => isCount(Number(value) + 1))
+  checkValues({ warmup }, 'a number in [0, 1]', (value) => Number(value) >= 0 && Number(value) <= 1)
+  checkValues({ schedule }, "'linear', 'cosine' or 'constant'", (value) =>
+    ['linear', 'cosine', 'constant'].includes(String(value)),
+  )
+  checkValues(
+    { shuffle, 'checkpoint.resume': checkpoint?.resume },
+    'true or false',
+    (value) => typeof value === 'boolean',
+  )
+  if (checkpoint !== undefined && typeof checkpoint.path !== 'string')
+    throw invalid('checkpoint.path', 'the path of a file', checkpoint.path)
+  checkValues({ ...callbacks }, 'a function', (value) => typeof value === 'function')
+  checkValues({ signal }, 'an AbortSignal', (value) => typeof (value as AbortSignal).aborted === 'boolean')
   if (patience !== undefined && evaluation === undefined)
     throw invalid('patience', 'the option evaluation beside it', patience)
   const order: Order = { shuffle, seed }
@@ -125,8 +161,11 @@ class Fit {
     const { epochs, callbacks } = this.#settings
     const schedule = this.#schedule()
     await this.#resume()
+    // A path that cannot be written is rejected before the first step.
+    await this.#save()
     await callbacks.onTrainBegin?.()
-    let stopped: FitReport['stopped'] = 'end'
+    // The run may have ended right after its last checkpoint.
+    let stopped: FitReport['stopped'] = this.#hasStopped() ? 'early' : 'end'
     while (this.#epoch < epochs && stopped === 'end') stopped = await this.#runEpoch(schedule)
     if (stopped === 'early') this.#trainer.setValues(this.#bestValues)
     const report = { epochs: this.#epochs, steps: this.#steps, stopped }
@@ -184,7 +223,21 @@ class Fit {
     this.#epochLoss = [0, 0]
     await this.#save()
     await callbacks.onEpochEnd?.(epoch, report)
-    return patience !== undefined && (this.#best?.age ?? 0) >= patience ? 'early' : 'end'
+    return this.#hasStopped() ? 'early' : 'end'
+  }
+
+  /** Whether as many evaluations as `patience` were not better than the best. */
+  #hasStopped(): boolean {
+    const { patience } = this.#settings
+    return patience !== undefined && (this.#best?.age ?? 0) >= patience
+  }
+
+  /** What the position in the data depends on. */
+  #dataText(): string {
+    const { accumulate, order } = this.#settings
+    const count = batchCount(this.#data)
+    const shuffled = count !== undefined && order.shuffle ? `, shuffled with seed ${order.seed}` : ''
+    return `${count ?? 'an unknown number of'} batches${shuffled}, accumulate ${accumulate}`
   }
 
   #schedule(): Schedule {
@@ -208,6 +261,7 @@ class Fit {
     if (checkpoint === undefined) return
     const state = {
       ...this.#trainer.saveState(),
+      data: this.#dataText(),
       epoch: this.#epoch,
       batch: this.#batch,
       epochLoss: this.#epochLoss,
@@ -228,6 +282,19 @@ class Fit {
       throw error
     }
     const state = decodeCheckpoint(bytes, checkpoint.path)
+    const data = this.#dataText()
+    if (state.data !== data)
+      throw new FourierFTError(
+        'INVALID_OPTION',
+        `${checkpoint.path}: this checkpoint was written with ${state.data}; received ${data}`,
+        {
+          file: checkpoint.path,
+          option: 'checkpoint',
+          expected: state.data,
+          received: data,
+          advice: 'resume with the data and the options of the first run',
+        },
+      )
     this.#trainer.restoreState(state, checkpoint.path)
     this.#epoch = state.epoch
     this.#batch = state.batch
@@ -235,16 +302,4 @@ class Fit {
     this.#best = state.best
     this.#bestValues = state.bestValues
   }
-}
-
-function invalid(option: string, expected: string, received: unknown): FourierFTError {
-  return new FourierFTError(
-    'INVALID_OPTION',
-    `${option}: expected ${expected}; received ${String(received)}`,
-    {
-      option,
-      expected,
-      received,
-    },
-  )
 }

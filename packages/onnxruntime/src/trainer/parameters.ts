@@ -29,11 +29,14 @@ export class Parameters {
   readonly coefficients: readonly Parameter[]
   /** Weights and biases of replaced layers. */
   readonly weights: readonly Parameter[]
-  readonly #adapter: SessionAdapter
+  #adapter: SessionAdapter
+  /** The adapter that `adapter()` writes trained numbers into. */
+  #source: Adapter
   readonly #training: TrainingSession
 
   constructor(adapter: SessionAdapter, training: TrainingSession) {
     this.#adapter = adapter
+    this.#source = adapter.source
     this.#training = training
     const { inputs } = training
     this.coefficients = Array.from(adapter.layers.values(), ({ name, coefficients, entries, scaling }) => ({
@@ -81,6 +84,22 @@ export class Parameters {
     return [...ofLayers, ...ofModules].join('; ')
   }
 
+  /**
+   * Takes over the numbers of an adapter.
+   *
+   * @returns whether it has the same layers, entries and scaling; if not, nothing changes
+   */
+  read(adapter: SessionAdapter): boolean {
+    if (adapter === this.#adapter) return true
+    const other = new Parameters(adapter, this.#training)
+    if (other.fingerprint() !== this.fingerprint()) return false
+    this.#adapter = adapter
+    this.#source = adapter.source
+    const values = other.all
+    for (const [i, parameter] of this.all.entries()) parameter.values.set(values[i].values)
+    return true
+  }
+
   /** The inputs of the adapter, with the numbers as they are now. */
   feeds(): Record<string, Tensor> {
     const { Tensor, inputs } = this.#training
@@ -99,9 +118,10 @@ export class Parameters {
     })
   }
 
-  /** The adapter with the numbers as they are now. */
+  /** Makes the adapter with the numbers as they are now. */
   adapter(): SessionAdapter {
-    const { layers, replacedModules, source } = this.#adapter
+    const { layers, replacedModules } = this.#adapter
+    const source = this.#source
     const values = new Map(this.all.map(({ input, values }) => [input, values.slice()]))
     const { inputs } = this.#training
     const newLayers = new Map(
@@ -118,16 +138,17 @@ export class Parameters {
         return [key, { ...replaced, ...(weight && { weight }), ...(bias && { bias }) }] as const
       }),
     )
-    let made: Adapter | undefined
-    return {
+    let trained: Adapter | undefined
+    this.#adapter = {
       ...this.#adapter,
       layers: newLayers,
       replacedModules: newModules,
       get source() {
-        made ??= withValues(source, newLayers, newModules)
-        return made
+        trained ??= withValues(source, newLayers, newModules)
+        return trained
       },
     }
+    return this.#adapter
   }
 }
 

@@ -1,19 +1,21 @@
-/** The trainer on a real exported model: it learns labels, the session serves what was learnt, and a resumed run ends with the same bits. */
+/** The trainer learns labels, the session serves what was learnt, and a resumed run ends with the same bits. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Adapter, loadAdapter } from '@fourierft/core'
 import { Tensor } from 'onnxruntime-node'
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { afterAll, afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { AdaptedSession } from '../adapted-session.js'
 import { createSession } from '../create-session.js'
 import { createTrainer, crossEntropy, type Trainer, type TrainingBatch } from '../index.js'
+import { smallModel } from './__fixtures__/small-model.js'
 
 const fixture = new URL('../../../onnx/src/__fixtures__/bert-batch.onnx', import.meta.url)
-const model = new Uint8Array(readFileSync(fixture))
+const bert = new Uint8Array(readFileSync(fixture))
+const model = smallModel()
 
 /** Sentences of 5 tokens; the label is the parity of the third token. */
-function makeBatch(rows: number, seed: number): TrainingBatch & { readonly classes: readonly number[] } {
+function makeSentences(rows: number, seed: number): TrainingBatch & { readonly classes: readonly number[] } {
   const ids = Array.from({ length: rows * 5 }, (_, i) => ((i + seed) * 7 + ((i + seed) % 11) * 3) % 30)
   const classes = Array.from({ length: rows }, (_, row) => ids[row * 5 + 2] % 2)
   return {
@@ -23,50 +25,69 @@ function makeBatch(rows: number, seed: number): TrainingBatch & { readonly class
   }
 }
 
-const batches = Array.from({ length: 6 }, (_, i) => makeBatch(4, 20 * i))
-const config = { targetModules: ['query', 'value', 'dense'], nFrequency: 60 }
+/** Tokens with 12 features; the label of each is the largest of the first 8. */
+function makeBatch(rows: number, seed: number): TrainingBatch & { readonly classes: readonly number[] } {
+  const x = Float32Array.from({ length: rows * 60 }, (_, i) => Math.sin(7.3 * (i + 60 * seed) ** 1.5))
+  const classes = Array.from({ length: rows * 5 }, (_, token) => {
+    const features = x.slice(12 * token, 12 * token + 8)
+    return features.indexOf(Math.max(...features))
+  })
+  return {
+    feeds: { x: new Tensor('float32', x, [rows, 5, 12]) },
+    labels: new Tensor('int64', BigInt64Array.from(classes, BigInt), [rows, 5]),
+    classes,
+  }
+}
+
+const batches = Array.from({ length: 6 }, (_, i) => makeBatch(4, 4 * i))
+const config = { targetModules: ['first', 'second'], nFrequency: 60 }
 const loss = crossEntropy('y')
 
 let session: AdaptedSession
 let trainer: Trainer
 let folder: string
+/** Whether the session is open. Tests that leave it as it is share it. */
+let isOpen = false
 
-async function open(native = true) {
-  session = await createSession(model, { native, intraOpNumThreads: 1, logSeverityLevel: 3 })
-  await session.addAdapter('mine', config)
+async function open({ native = true, file = model, targetModules = config.targetModules } = {}) {
+  isOpen = true
+  session = await createSession(file, { native, intraOpNumThreads: 1, logSeverityLevel: 3 })
+  await session.addAdapter('mine', { ...config, targetModules })
   trainer = await createTrainer(session, { adapter: 'mine', loss })
 }
 
 beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), 'fourierft-trainer-'))
-  await open()
+  if (!isOpen) await open()
 })
+afterEach(() => rmSync(folder, { recursive: true }))
 
-afterEach(async () => {
+async function close() {
+  isOpen = false
   await trainer.release()
   await session.release()
-  rmSync(folder, { recursive: true })
-})
+}
+afterAll(close)
 
 /** The bits of the trained coefficients. */
 const bits = async () => Buffer.from((await session.getAdapter('mine')).toBytes().model).toString('hex')
 
 async function again() {
-  await trainer.release()
-  await session.release()
+  await close()
   await open()
 }
 
 describe('steps', () => {
+  afterEach(close)
+
   test.each([true, false])(
-    'teach the labels, and the session gives the trained outputs (native: %s)',
+    'teach the labels to an exported model, and the session gives the trained outputs (native: %s)',
     async (native) => {
-      await trainer.release()
-      await session.release()
-      await open(native)
-      const { classes, ...batch } = makeBatch(16, 0)
+      await close()
+      await open({ native, file: bert, targetModules: ['query', 'value', 'dense'] })
+      const { classes, ...batch } = makeSentences(16, 0)
       const losses: number[] = []
-      for (let i = 0; i < 150; i++) losses.push((await trainer.step(batch)).loss)
+      for (let i = 0; i < 80; i++) losses.push((await trainer.step(batch)).loss)
       expect(losses.at(-1)).toBeLessThan(losses[0] / 2)
       // The session computes the loss that the next step starts from.
       const { y } = await session.run(batch.feeds)
@@ -91,11 +112,11 @@ describe('steps', () => {
 
   test('of several batches equal the step of one batch with all rows', async () => {
     const rows = makeBatch(8, 0)
-    const ids = rows.feeds.x.data as BigInt64Array
+    const x = rows.feeds.x.data as Float32Array
     const labels = rows.labels?.data as BigInt64Array
     const halves = [0, 1].map((half) => ({
-      feeds: { x: new Tensor('int64', ids.slice(half * 20, half * 20 + 20), [4, 5]) },
-      labels: new Tensor('int64', labels.slice(half * 4, half * 4 + 4), [4]),
+      feeds: { x: new Tensor('float32', x.slice(half * 240, half * 240 + 240), [4, 5, 12]) },
+      labels: new Tensor('int64', labels.slice(half * 20, half * 20 + 20), [4, 5]),
     }))
     const whole = await trainer.step(rows)
     await again()
@@ -129,6 +150,8 @@ describe('steps', () => {
 })
 
 describe('fit', () => {
+  afterEach(close)
+
   test('gives the same bits for the same seed, others for another seed', async () => {
     await trainer.fit(batches, { epochs: 2, seed: 1 })
     const first = await bits()
@@ -171,13 +194,16 @@ describe('fit', () => {
     expect(report.epochs).toHaveLength(2)
   })
 
+  let uninterrupted: string | undefined
   test.each([1, 5, 6, 7, 13])(
     'resumes after %i steps with the bits of a run without interruption',
     async (stop) => {
       const options = { epochs: 3, evaluation: batches.slice(0, 2), patience: 3 }
-      await trainer.fit(batches, options)
-      const uninterrupted = await bits()
-      await again()
+      if (uninterrupted === undefined) {
+        await trainer.fit(batches, options)
+        uninterrupted = await bits()
+        await again()
+      }
       const path = join(folder, 'run.safetensors')
       const abort = new AbortController()
       const onBatchEnd = (step: number) => step === stop && abort.abort()
@@ -200,21 +226,27 @@ describe('fit', () => {
       feeds,
       labels: new Tensor(
         'int64',
-        BigInt64Array.from(classes, (label) => BigInt(1 - label)),
-        [4],
+        BigInt64Array.from(classes, (label) => BigInt((label + 1) % 8)),
+        [4, 5],
       ),
     }))
     const evaluated: string[] = []
+    const path = join(folder, 'run.safetensors')
+    const options = { epochs: 20, evaluation: worse, patience: 2, schedule: 'constant' } as const
     const report = await trainer.fit(batches, {
-      epochs: 20,
-      evaluation: worse,
-      patience: 2,
-      schedule: 'constant',
+      ...options,
+      checkpoint: { path },
       callbacks: { onEpochEnd: async () => evaluated.push(await bits()) },
     })
     expect(report.stopped).toBe('early')
     const losses = report.epochs.map(({ evaluationLoss = 0 }) => evaluationLoss)
-    expect(await bits()).toBe(evaluated[losses.indexOf(Math.min(...losses))])
+    const best = await bits()
+    expect(best).toBe(evaluated[losses.indexOf(Math.min(...losses))])
+    // The run may have been killed after its last checkpoint.
+    await again()
+    const resumed = await trainer.fit(batches, { ...options, checkpoint: { path, resume: true } })
+    expect(resumed).toMatchObject({ stopped: 'early', steps: [] })
+    expect(await bits()).toBe(best)
   })
 
   test('reads data from a function for each epoch', async () => {
@@ -239,7 +271,7 @@ describe('bad input', () => {
       () =>
         trainer.step({
           feeds: batch.feeds,
-          labels: new Tensor('int64', new BigInt64Array(4).fill(-100n), [4]),
+          labels: new Tensor('int64', new BigInt64Array(20).fill(-100n), [4, 5]),
         }),
       'INVALID_OPTION',
       /no labels that count/,
@@ -249,10 +281,10 @@ describe('bad input', () => {
       () =>
         trainer.step({
           feeds: batch.feeds,
-          labels: new Tensor('int64', BigInt64Array.of(0n, 1n, 2n, 0n), [4]),
+          labels: new Tensor('int64', new BigInt64Array(20).fill(8n), [4, 5]),
         }),
       'INVALID_OPTION',
-      /label 2.*\[0, 2\)/,
+      /label 8.*\[0, 8\)/,
     ],
     [
       'an output that the model lacks',
@@ -279,7 +311,7 @@ describe('bad input', () => {
     const before = await bits()
     await expect(work()).rejects.toMatchObject({ code, message: expect.stringMatching(message) })
     if (code !== 'INVALID_OPTION' || !String(message).includes('once')) expect(await bits()).toBe(before)
-    expect((await session.run(batch.feeds)).y.dims).toEqual([4, 2])
+    expect((await session.run(batch.feeds)).y.dims).toEqual([4, 5, 8])
   })
 
   test('a checkpoint that was cut off, or of another adapter', async () => {
@@ -296,6 +328,25 @@ describe('bad input', () => {
     await expect(other.fit(batches, resume)).rejects.toMatchObject({ code: 'INVALID_OPTION' })
     await other.release()
     expect(await bits()).toBe(trained)
+    for (const options of [{ seed: 1 }, { accumulate: 2 }, { shuffle: false }])
+      await expect(trainer.fit(batches, { ...resume, ...options })).rejects.toMatchObject({
+        code: 'INVALID_OPTION',
+        message: expect.stringContaining('6 batches, shuffled with seed 0, accumulate 1'),
+      })
+    await close()
+    await open({ file: smallModel(1) })
+    await expect(trainer.fit(batches, resume)).rejects.toMatchObject({
+      code: 'INVALID_OPTION',
+      message: expect.stringContaining('belongs to another model or adapter'),
+    })
+    await close()
+  })
+
+  test('a checkpoint that cannot be written, before the first step', async () => {
+    const { steps } = trainer
+    const checkpoint = { path: join(folder, 'missing', 'run.safetensors') }
+    await expect(trainer.fit(batches, { checkpoint })).rejects.toMatchObject({ code: 'IO_ERROR' })
+    expect(trainer.steps).toBe(steps)
   })
 
   test('two steps of one adapter at the same time, and a released trainer', async () => {

@@ -9,8 +9,10 @@ import {
 } from '@fourierft/core'
 import type { Loss } from '@fourierft/onnx'
 import type { InferenceSession, Tensor } from 'onnxruntime-common'
+import { platform } from '#platform'
 import type { AdaptedSession } from '../adapted-session.js'
 import type { SessionAdapter } from '../session-adapter.js'
+import { checkNames, checkValues, invalid, isRate } from './check-options.js'
 import type { TrainerState } from './checkpoint.js'
 import type { Dataset } from './dataset.js'
 import { type FitOptions, type FitReport, fit } from './fit.js'
@@ -36,7 +38,7 @@ export interface TrainingBatch {
   /** The inputs of the model, as for `session.run`. */
   readonly feeds: InferenceSession.FeedsType
   /** The labels: `int64` classes for `crossEntropy`, `float32` numbers for the others; their shape is in the documentation of the loss. */
-  readonly labels?: Tensor
+  readonly labels?: Tensor | undefined
 }
 
 export interface StepReport {
@@ -50,6 +52,15 @@ export interface StepReport {
   readonly learningRate: number
 }
 
+const OPTIONS = [
+  'adapter',
+  'loss',
+  'learningRate',
+  'headLearningRate',
+  'weightDecay',
+  'maxGradientNorm',
+] as const satisfies (keyof TrainerOptions)[]
+
 /** A product of rate and α below this does not move ΔW. @see Gao et al., tables 9 to 12: 4 to 15 */
 const LOW_RATE = 0.5
 
@@ -62,10 +73,10 @@ export class Trainer {
   readonly #parameters: Parameters
   #coefficientOptimizer: AdamW
   #weightOptimizer: AdamW
-  readonly #loss: Loss
   readonly #maxGradientNorm: number | undefined
-  #isReleased = false
   #steps = 0
+  /** The loss of the last step. */
+  #lastLoss: number | undefined
 
   private constructor(init: TrainerInit) {
     const { session, training, adapter, name, options } = init
@@ -78,7 +89,6 @@ export class Trainer {
     const scaling = Math.abs(layer?.scaling ?? 150)
     this.learningRate = options.learningRate ?? 7.5 / scaling
     this.headLearningRate = options.headLearningRate ?? 1e-3
-    this.#loss = options.loss
     this.#maxGradientNorm = maxGradientNorm
     this.#coefficientOptimizer = createAdamW({ learningRate: this.learningRate, weightDecay })
     this.#weightOptimizer = createAdamW({ learningRate: this.headLearningRate, weightDecay })
@@ -91,6 +101,7 @@ export class Trainer {
 
   /** Called by `createTrainer`. */
   static async create(session: TrainableSession, options: TrainerOptions): Promise<Trainer> {
+    checkOptions(options)
     const { name, adapter } = session.adapterToTrain(options.adapter)
     const training = await session.openTraining(adapter, options.loss)
     return new Trainer({ session, training, adapter, name, options })
@@ -102,16 +113,21 @@ export class Trainer {
   }
 
   /**
-   * One step of AdamW with the gradients of a batch, or of several that count as one (gradient accumulation).
+   * One step of AdamW, which starts from the adapter as it is in the session, with the gradients of a batch, or of several that count as one (gradient accumulation).
    *
    * @param factor multiplies both learning rates, for schedules
-   * @throws {FourierFTError} `NOT_FINITE` for a loss or a gradient that is NaN or infinite: nothing is changed; `INVALID_OPTION` for a batch
-   *   without labels that count; `INVALID_STATE` after `release`, and if the adapter is being trained elsewhere
+   * @throws {FourierFTError} `NOT_FINITE` for a loss or a gradient that is NaN or infinite; `INVALID_OPTION` and `SHAPE_MISMATCH` for feeds
+   *   and labels that do not fit, and for a batch without labels that count; `INVALID_STATE` after `release`, while the model is merged or
+   *   the adapters are disabled, and if the adapter is being trained elsewhere or was replaced by another one; `ADAPTER_NOT_FOUND` if it was
+   *   deleted. An error changes nothing.
    */
   async step(batch: TrainingBatch | readonly TrainingBatch[], factor = 1): Promise<StepReport> {
     this.#checkOpen()
+    checkValues({ factor }, 'a finite number of at least 0', isRate)
+    const batches: readonly TrainingBatch[] = Array.isArray(batch) ? batch : [batch as TrainingBatch]
+    for (const one of batches) checkBatch(one)
     return this.#session.trainAdapter(this.#name, async () => {
-      const batches: readonly TrainingBatch[] = Array.isArray(batch) ? batch : [batch as TrainingBatch]
+      this.#readAdapter()
       let [loss, count] = [0, 0]
       let gradients: Float32Array[] | undefined
       for (const one of batches) {
@@ -124,8 +140,17 @@ export class Trainer {
       const step = this.#steps + 1
       if (!gradients || !(count > 0)) throw noLabels(step)
       const mean = loss / count
-      if (!Number.isFinite(mean)) throw notFinite(step, mean)
+      if (!Number.isFinite(mean)) throw this.#notFinite(`the loss of step ${step} is ${mean}`, mean)
       const means = gradients.map((gradient) => gradient.map((value) => value / count))
+      for (const [i, gradient] of means.entries()) {
+        const wrong = gradient.find((value) => !Number.isFinite(value))
+        if (wrong === undefined) continue
+        const { input } = this.#parameters.all[i]
+        throw this.#notFinite(
+          `the gradient of ${input} in step ${step}, with the loss ${mean}, contains ${wrong}`,
+          wrong,
+        )
+      }
       const gradientNorm = clipGradientNorm(means, this.#maxGradientNorm ?? Number.POSITIVE_INFINITY)
       const { coefficients, weights } = this.#parameters
       const learningRate = this.learningRate * factor
@@ -143,21 +168,29 @@ export class Trainer {
           this.headLearningRate * factor,
         )
       this.#steps = step
+      this.#lastLoss = mean
       this.#session.replaceAdapter(this.#name, this.#parameters.adapter())
       return { step, loss: mean, gradientNorm, learningRate }
     })
   }
 
-  /** The mean loss of all batches, without a step. @throws {FourierFTError} `INVALID_STATE` after `release`; `INVALID_OPTION` without labels */
+  /**
+   * The mean loss of all batches, without a step.
+   *
+   * @throws {FourierFTError} the errors of `step`
+   */
   async evaluate(batches: Iterable<TrainingBatch> | AsyncIterable<TrainingBatch>): Promise<number> {
     this.#checkOpen()
+    this.#readAdapter()
     let [loss, count] = [0, 0]
     for await (const batch of batches) {
+      checkBatch(batch)
       const results = await this.#run(batch, false)
       loss += numberOf(results, this.#training.graph.loss)
       count += numberOf(results, this.#training.graph.count)
     }
     if (!(count > 0)) throw noLabels(undefined)
+    if (!Number.isFinite(loss)) throw this.#notFinite(`the loss of the evaluation is ${loss}`, loss)
     return loss / count
   }
 
@@ -175,20 +208,21 @@ export class Trainer {
 
   /** @internal The trained numbers and the optimizers, between two steps. */
   saveState(): Pick<TrainerState, 'step' | 'optimizers' | 'values' | 'fingerprint'> {
+    this.#readAdapter()
     return {
       step: this.#steps,
       optimizers: [this.#coefficientOptimizer.toState(), this.#weightOptimizer.toState()],
       values: new Map(this.#parameters.all.map(({ input, values }) => [input, values.slice()])),
-      fingerprint: this.#parameters.fingerprint(),
+      fingerprint: this.#fingerprint(),
     }
   }
 
-  /** @internal @throws {FourierFTError} `INVALID_OPTION` for a state of another adapter */
+  /** @internal @throws {FourierFTError} `INVALID_OPTION` for a state of another adapter; `INVALID_SAFETENSORS` for an incomplete one */
   restoreState(
     { step, optimizers, values, fingerprint }: ReturnType<Trainer['saveState']>,
     file: string,
   ): void {
-    if (fingerprint !== this.#parameters.fingerprint())
+    if (fingerprint !== this.#fingerprint())
       throw new FourierFTError(
         'INVALID_OPTION',
         `${file}: this checkpoint belongs to another model or adapter`,
@@ -198,8 +232,22 @@ export class Trainer {
           advice: 'give another path, or resume with the model and the configuration of the first run',
         },
       )
-    const [ofCoefficients, ofWeights] = optimizers
-    const [coefficientOptimizer, weightOptimizer] = [restoreAdamW(ofCoefficients), restoreAdamW(ofWeights)]
+    const incomplete = (cause?: unknown) =>
+      new FourierFTError('INVALID_SAFETENSORS', `${file}: this checkpoint is incomplete`, { file, cause })
+    const { coefficients, weights, all } = this.#parameters
+    if (all.some((parameter) => values.get(parameter.input)?.length !== parameter.values.length))
+      throw incomplete()
+    const [coefficientOptimizer, weightOptimizer] = [coefficients, weights].map((parameters, i) => {
+      const state = optimizers[i]
+      const lengths = state?.vectors.map(({ first }) => first.length) ?? []
+      if (state === undefined || (state.steps > 0 && lengths.join() !== lengthsOf(parameters)))
+        throw incomplete()
+      try {
+        return restoreAdamW(state)
+      } catch (error) {
+        throw incomplete(error)
+      }
+    }) as [AdamW, AdamW]
     this.setValues(values)
     this.#coefficientOptimizer = coefficientOptimizer
     this.#weightOptimizer = weightOptimizer
@@ -215,38 +263,45 @@ export class Trainer {
     this.#session.replaceAdapter(this.#name, this.#parameters.adapter())
   }
 
-  /** Frees the training session. The adapter stays in the session as it is. */
+  /** Frees the training session after its current runs. The adapter stays in the session as it is. */
   async release(): Promise<void> {
-    if (this.#isReleased) return
-    this.#isReleased = true
-    await this.#training.enqueue(() => this.#training.session.release())
+    await this.#training.release()
   }
 
-  async #run({ feeds, labels }: TrainingBatch, withGradients: boolean): Promise<InferenceSession.ReturnType> {
-    const { session, graph, enqueue } = this.#training
-    if (graph.labels !== undefined && labels === undefined)
-      throw new FourierFTError(
-        'INVALID_OPTION',
-        'labels: the loss needs the labels of each batch; received none',
-        {
-          option: 'labels',
-        },
-      )
-    const problem =
-      labels && this.#loss.problemOf?.(labels.data as ArrayLike<number | bigint>, graph.outputSize)
-    if (problem !== undefined)
-      throw new FourierFTError('INVALID_OPTION', `labels: ${problem}`, { option: 'labels' })
-    const all = {
-      ...feeds,
-      ...this.#parameters.feeds(),
-      ...(graph.labels !== undefined && { [graph.labels]: labels as Tensor }),
-    }
+  async #run(batch: TrainingBatch, withGradients: boolean): Promise<InferenceSession.ReturnType> {
+    const { graph } = this.#training
     const fetches = [graph.loss, graph.count, ...(withGradients ? graph.gradients.values() : [])]
-    return enqueue(() => session.run(all, fetches))
+    // On the main thread of a browser a run blocks. Between two of them the page can answer.
+    await platform.nextTask()
+    return this.#training.run(batch, this.#parameters.feeds(), {
+      fetches,
+      modelInputs: this.#session.inputNames,
+    })
+  }
+
+  /** Takes over the adapter of the session: another trainer may have changed it. */
+  #readAdapter(): void {
+    if (!this.#parameters.read(this.#session.adapterToTrain(this.#name).adapter))
+      throw invalidState(
+        `adapter '${this.#name}' was replaced by another one of this name`,
+        'create another trainer',
+      )
+  }
+
+  #fingerprint(): string {
+    return `model ${this.#training.modelDigest}; ${this.#parameters.fingerprint()}`
   }
 
   #checkOpen(): void {
-    if (this.#isReleased) throw invalidState('the trainer was released', 'create another one')
+    if (this.#training.isReleased) throw invalidState('the trainer was released', 'create another one')
+  }
+
+  #notFinite(problem: string, received: number): FourierFTError {
+    const last = this.#lastLoss === undefined ? '' : ` (the loss of the step before was ${this.#lastLoss})`
+    return new FourierFTError('NOT_FINITE', `${problem}${last}; the adapter is as before`, {
+      received,
+      advice: 'lower the learning rate, or set maxGradientNorm',
+    })
   }
 }
 
@@ -260,6 +315,8 @@ interface TrainerInit {
 
 /** What a trainer needs of a session. */
 export interface TrainableSession {
+  /** The inputs of the model. */
+  readonly inputNames: readonly string[]
   adapterToTrain(name: string | undefined): { readonly name: string; readonly adapter: SessionAdapter }
   openTraining(adapter: SessionAdapter, loss: Loss): Promise<TrainingSession>
   trainAdapter<T>(name: string, work: () => Promise<T>): Promise<T>
@@ -269,7 +326,10 @@ export interface TrainableSession {
 /**
  * Creates a trainer for one adapter of a session. It opens a second session, whose graph also computes the loss and the gradients.
  *
- * @throws {FourierFTError} `ADAPTER_NOT_FOUND`; `INVALID_OPTION` if the model has no such output or the adapter does not affect the loss;
+ * It trains the adapter as `savePretrained` writes it: `setScale` and the active adapters of the session do not affect it. `session.release()`
+ * releases the trainer, too.
+ *
+ * @throws {FourierFTError} `ADAPTER_NOT_FOUND`; `INVALID_OPTION` for unknown and wrong options, if the model has no such output or the adapter does not affect the loss;
  *   `UNSUPPORTED` for an operator without a gradient rule, and for models of several sessions
  */
 export async function createTrainer(session: AdaptedSession, options: TrainerOptions): Promise<Trainer> {
@@ -293,13 +353,21 @@ function noLabels(step: number | undefined): FourierFTError {
   )
 }
 
-function notFinite(step: number, loss: number): FourierFTError {
-  return new FourierFTError(
-    'NOT_FINITE',
-    `the loss of step ${step} is ${loss}; the adapter is as before the step`,
-    {
-      received: loss,
-      advice: 'lower the learning rate, or set maxGradientNorm',
-    },
-  )
+function lengthsOf(parameters: Parameters['all']): string {
+  return parameters.map(({ values }) => values.length).join()
+}
+
+function checkBatch(batch: unknown): void {
+  if (typeof batch !== 'object' || batch === null || !('feeds' in batch))
+    throw invalid('batch', 'an object { feeds, labels }', batch)
+}
+
+function checkOptions(options: TrainerOptions): void {
+  checkNames('createTrainer', options, OPTIONS)
+  const { adapter, loss, learningRate, headLearningRate, weightDecay, maxGradientNorm } = options
+  checkValues({ adapter }, 'the name of an adapter', (value) => typeof value === 'string')
+  if (typeof loss?.build !== 'function' || typeof loss.output !== 'string')
+    throw invalid('loss', 'a loss, such as crossEntropy(output)', loss)
+  checkValues({ learningRate, headLearningRate, weightDecay }, 'a finite number of at least 0', isRate)
+  checkValues({ maxGradientNorm }, 'a number above 0', (value) => Number(value) > 0)
 }

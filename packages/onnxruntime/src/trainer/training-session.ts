@@ -1,33 +1,171 @@
 /** The session that computes losses and gradients: the training graph of one adapter. */
+import { FourierFTError, invalidState } from '@fourierft/core'
 import {
   type AttachedInputs,
   attachBranches,
+  DataType,
+  LABELS_CHECK,
   type Loss,
   makeTrainingGraph,
   type OnnxModel,
+  PAIRS_CHECK,
   type TrainingGraph,
+  valuesOfFreeWidth,
 } from '@fourierft/onnx'
-import type { InferenceSession } from 'onnxruntime-common'
+import type { InferenceSession, Tensor } from 'onnxruntime-common'
+import { feedsError } from '../feeds-error.js'
 import { layersByKey } from '../matched-layers.js'
 import type { Ort } from '../ort.js'
-import type { Enqueue } from '../runtime-queue.js'
+import { type Enqueue, runtimeQueue } from '../runtime-queue.js'
 import type { SessionAdapter } from '../session-adapter.js'
+import type { TrainingBatch } from './trainer.js'
 
-export interface TrainingSession {
-  readonly session: InferenceSession
-  readonly Tensor: Ort['Tensor']
-  readonly enqueue: Enqueue
+/** A model that has become the training graph of one adapter. */
+export interface AttachedTraining {
   /** The inputs of the adapter. */
   readonly inputs: AttachedInputs
   readonly graph: TrainingGraph
+  readonly loss: Loss
+  /** Identifies the model's weights. */
+  readonly modelDigest: string
+}
+
+export class TrainingSession {
+  readonly Tensor: Ort['Tensor']
+  readonly inputs: AttachedInputs
+  readonly graph: TrainingGraph
+  /** Identifies the model's weights. */
+  readonly modelDigest: string
+  readonly #loss: Loss
+  readonly #session: InferenceSession
+  readonly #enqueue: Enqueue
+  readonly #inputNames: ReadonlySet<string>
+  readonly #adapterInputs: ReadonlySet<string>
+  #running = 0
+  #onIdle: (() => void) | undefined
+  #released: Promise<void> | undefined
+
+  constructor(session: InferenceSession, ort: Ort, { inputs, graph, loss, modelDigest }: AttachedTraining) {
+    this.modelDigest = modelDigest
+    this.Tensor = ort.Tensor
+    this.inputs = inputs
+    this.graph = graph
+    this.#loss = loss
+    this.#session = session
+    this.#enqueue = runtimeQueue(ort)
+    this.#inputNames = new Set(session.inputNames)
+    const weights = Array.from(inputs.weights.values(), ({ weight, bias }) => [weight, bias ?? weight])
+    this.#adapterInputs = new Set([inputs.rows, ...inputs.coefficients.values(), ...weights.flat()])
+  }
+
+  get isReleased(): boolean {
+    return this.#released !== undefined
+  }
+
+  /**
+   * Computes the loss of a batch, and its gradients if `fetches` contains them.
+   *
+   * @param modelInputs the inputs of the model. Those that only other outputs need are not fed
+   * @throws {FourierFTError} `INVALID_OPTION` and `SHAPE_MISMATCH` for feeds and labels that ONNX Runtime rejects; `INVALID_STATE` after `release`
+   */
+  async run(
+    { feeds, labels }: TrainingBatch,
+    adapterFeeds: Readonly<Record<string, Tensor>>,
+    {
+      fetches,
+      modelInputs,
+    }: { readonly fetches: readonly string[]; readonly modelInputs: readonly string[] },
+  ): Promise<InferenceSession.ReturnType> {
+    this.#checkLabels(labels)
+    const all: Record<string, Tensor> = { ...(labels && { [this.graph.labels as string]: labels }) }
+    for (const [name, tensor] of Object.entries(feeds ?? {}))
+      if (this.#inputNames.has(name) || !modelInputs.includes(name)) all[name] = tensor as Tensor
+    for (const [name, tensor] of Object.entries(adapterFeeds))
+      if (this.#inputNames.has(name)) all[name] = tensor
+    this.#running++
+    try {
+      return await this.#enqueue(async () => {
+        if (this.isReleased) throw invalidState('the trainer was released', 'create another one')
+        return this.#session.run(all, [...fetches])
+      })
+    } catch (error) {
+      throw FourierFTError.isInstance(error) ? error : this.#explain({ feeds, labels }, error)
+    } finally {
+      this.#running--
+      if (this.#running === 0) this.#onIdle?.()
+    }
+  }
+
+  /** Frees the session after its current runs. */
+  release(): Promise<void> {
+    this.#released ??= this.#release()
+    return this.#released
+  }
+
+  async #release(): Promise<void> {
+    if (this.#running > 0)
+      await new Promise<void>((done) => {
+        this.#onIdle = done
+      })
+    await this.#enqueue(() => this.#session.release())
+  }
+
+  /** Rejects labels of another type, which ONNX Runtime would misread or reject without their name, and labels out of range. */
+  #checkLabels(labels: Tensor | undefined): void {
+    const { graph } = this
+    if (graph.labels === undefined) {
+      if (labels !== undefined) throw labelsError('the loss has no labels')
+      return
+    }
+    const type = this.#loss.labels?.dataType === DataType.int64 ? 'int64' : 'float32'
+    if (labels?.type !== type)
+      throw labelsError(
+        labels === undefined
+          ? 'the loss needs the labels of each batch; received none'
+          : `expected a tensor, ${type}; received ${(labels as Tensor | null)?.type ?? typeof labels}`,
+      )
+    if (labels.data.length === 0) throw labelsError('the batch has no labels that count: it is empty')
+    const problem = this.#loss.problemOf?.(labels.data as ArrayLike<number | bigint>, graph.outputSize)
+    if (problem !== undefined) throw labelsError(problem)
+  }
+
+  /** Returns an error that names what ONNX Runtime has rejected, or the error of ONNX Runtime. */
+  #explain({ feeds, labels }: TrainingBatch, cause: unknown): unknown {
+    const text = String(cause)
+    const received = labels && `${labels.type} [${labels.dims.join(', ')}]`
+    if (text.includes(PAIRS_CHECK))
+      return new FourierFTError(
+        'SHAPE_MISMATCH',
+        'feeds: the loss compares pairs, the two halves of the batch; received an odd number of rows',
+        { option: 'feeds', cause },
+      )
+    if (text.includes(LABELS_CHECK) || (this.graph.labels !== undefined && text.includes(this.graph.labels)))
+      return new FourierFTError(
+        'SHAPE_MISMATCH',
+        `labels: they do not fit the output ${JSON.stringify(this.#loss.output)} for these feeds; received ${received}`,
+        { option: 'labels', received: labels?.dims, cause },
+      )
+    const isModels = (name: string) => !this.#adapterInputs.has(name) && name !== this.graph.labels
+    const { inputNames, inputMetadata = [] } = this.#session
+    const signature = {
+      inputNames: inputNames.filter(isModels),
+      inputMetadata: inputMetadata.filter(({ name }) => isModels(name)),
+    }
+    const isEmpty = Object.values(feeds ?? {}).some((tensor) => (tensor as Tensor | null)?.dims?.includes(0))
+    const empty = isEmpty
+      ? new FourierFTError('INVALID_OPTION', 'feeds: the batch is empty', { option: 'feeds', cause })
+      : undefined
+    return feedsError(feeds, signature, cause) ?? empty ?? cause
+  }
+}
+
+function labelsError(problem: string): FourierFTError {
+  return new FourierFTError('INVALID_OPTION', `labels: ${problem}`, { option: 'labels' })
 }
 
 /** Turns a model into the training graph of one adapter. */
-export function attachForTraining(
-  model: OnnxModel,
-  adapter: SessionAdapter,
-  loss: Loss,
-): { readonly inputs: AttachedInputs; readonly graph: TrainingGraph } {
+export function attachForTraining(model: OnnxModel, adapter: SessionAdapter, loss: Loss): AttachedTraining {
+  const modelDigest = digestOf(model)
   const layerAt = layersByKey(model)
   const branches = Array.from(adapter.layers, ([key, { name, entries }]) => ({
     module: name,
@@ -39,10 +177,36 @@ export function attachForTraining(
     layer: layerAt(key),
     hasFreeWidth: isResized,
   }))
+  // The file does not show the size of an output that an adapter resizes.
+  const [resizedSize] = Array.from(adapter.replacedModules, ([key, { isResized, weight, inFeatures }]) =>
+    isResized && valuesOfFreeWidth(layerAt(key))?.includes(loss.output) ? [weight.length / inFeatures] : [],
+  ).flat()
   const inputs = attachBranches(model, branches, { replaceable })
   const weights = Array.from(inputs.weights.values(), ({ weight, bias }) =>
     bias ? [weight, bias] : [weight],
   )
   const targets = [...inputs.coefficients.values(), ...weights.flat()]
-  return { inputs, graph: makeTrainingGraph(model, { loss, targets }) }
+  const graph = makeTrainingGraph(model, { loss, targets })
+  return { inputs, graph: { ...graph, outputSize: resizedSize ?? graph.outputSize }, loss, modelDigest }
+}
+
+/** The number of bytes of each tensor that the digest reads. */
+const SAMPLES = 256
+
+/** FNV-1a of the names, shapes and types of all weights, and of a sample of their bytes. Bytes in external files are not read. */
+function digestOf({ graph }: OnnxModel): string {
+  let hash = 0x811c9dc5
+  const add = (byte: number) => {
+    hash = Math.imul(hash ^ byte, 0x01000193)
+  }
+  for (const tensor of graph.initializers.values()) {
+    const { name, dims, dataType, external } = tensor
+    const header = JSON.stringify([name, dims, dataType, external ?? null])
+    for (let i = 0; i < header.length; i++) add(header.charCodeAt(i))
+    const bytes = external ? undefined : tensor.data()
+    // An odd distance reads all bytes of a number, not only those of its exponent.
+    const distance = Math.floor((bytes?.length ?? 0) / SAMPLES) | 1
+    if (bytes) for (let i = 0; i < bytes.length; i += distance) add(bytes[i])
+  }
+  return (hash >>> 0).toString(16)
 }

@@ -1,7 +1,7 @@
 /** Cross-entropy of classes: one label for each row, or for each token. */
 import { FourierFTError } from '@fourierft/core'
 import { DataType } from '../../model/schema.js'
-import { type BuiltLoss, LABELS, type Loss, type LossContext } from './loss.js'
+import { type BuiltLoss, LABELS, LABELS_CHECK, type Loss, type LossContext } from './loss.js'
 
 export interface CrossEntropyOptions {
   /** Positions with this label do not count. Default: −100, as in PyTorch. */
@@ -60,7 +60,8 @@ function build(
 ): BuiltLoss {
   const { add, constant, float, multiply, plus, minus, total } = list
   const classes = list.sizeOf(output, -1)
-  const labels = add('Reshape', [LABELS, constant([-1])])
+  const leading = add('Slice', [add('Shape', [output]), constant([0]), constant([-1])])
+  const labels = add('Reshape', [list.checked(LABELS_CHECK, LABELS, leading), constant([-1])])
   const isCounted = add('Not', [add('Equal', [labels, constant([ignoreIndex])])])
   const positions = add('Reshape', [add('NonZero', [isCounted]), constant([-1])])
   const column = add('Reshape', [add('Gather', [labels, positions]), constant([-1, 1])])

@@ -25,8 +25,10 @@ export interface LossContext {
 export interface Loss {
   /** The output of the model that the loss reads. */
   readonly output: string
+  /** Inputs of the model that the loss reads. */
+  readonly inputs?: readonly string[]
   /** The element type of the labels, and by how many axes they have fewer than the output; undefined for a loss without labels. */
-  readonly labels: { readonly dataType: number; readonly missingAxes: 0 | 1 } | undefined
+  readonly labels: { readonly dataType: number; readonly missingAxes: number } | undefined
   /**
    * Checks labels before they reach the graph, which would take some of them for others.
    *
@@ -39,6 +41,11 @@ export interface Loss {
 
 /** The input with the labels. */
 export const LABELS = `${DOMAIN}.labels`
+
+/** The name of the node that fails if the labels are not as many as the output has. Errors of runtimes contain it. */
+export const LABELS_CHECK = `${DOMAIN}.check of labels`
+/** The name of the node that fails for an odd number of rows, if a loss reads pairs. */
+export const PAIRS_CHECK = `${DOMAIN}.check of pairs`
 
 /** Nodes that compute a loss in float32. */
 export class LossNodes extends NodeList {
@@ -62,6 +69,13 @@ export class LossNodes extends NodeList {
   /** The sum over one axis, which keeps size 1. */
   readonly sumOver = (value: string, axis: number): string =>
     this.add('ReduceSum', [value, this.constant([axis])], { keepdims: { int: 1 } })
+
+  /** Reshapes a value in a node with that name. It fails if the number of elements differs. */
+  readonly checked = (name: string, value: string, shape: string): string => {
+    const output = `${name}.output`
+    this.nodes.push({ name, opType: 'Reshape', inputs: [value, shape], outputs: [output] })
+    return output
+  }
 
   readonly multiply = (a: string, b: string): string => this.add('Mul', [a, b])
   readonly plus = (a: string, b: string): string => this.add('Add', [a, b])

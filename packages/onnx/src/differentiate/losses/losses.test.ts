@@ -8,6 +8,7 @@ import { numbers } from '../__fixtures__/check-gradient.js'
 import { makeTrainingGraph } from '../training-graph.js'
 import { type CrossEntropyOptions, crossEntropy } from './cross-entropy.js'
 import type { Loss } from './loss.js'
+import { contrastive, cosineSimilarity } from './pairs.js'
 import { binaryCrossEntropy, meanSquaredError } from './regression.js'
 import { scalarLoss } from './scalar-loss.js'
 
@@ -21,6 +22,8 @@ interface LossCase {
   readonly loss: Loss
   readonly dims: readonly number[]
   readonly labels?: Tensor
+  /** 1 for tokens, 0 for padding. */
+  readonly mask?: Tensor
   readonly define: (x: readonly number[]) => Definition
 }
 
@@ -71,6 +74,46 @@ const elementwise = (name: string, loss: Loss, term: (x: number, y: number) => n
   define: (x) => ({ sum: x.reduce((sum, value, i) => sum + term(value, targets.data[i]), 0), count: 6 }),
 })
 
+const MASK = [1, 1, 1, 1, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 1, 1, 1, 1]
+
+/** The embeddings of both sentences of each pair: means over the tokens of the mask, divided by their norms. */
+function pairsOf(x: readonly number[], [rows, tokens, width]: readonly [number, number, number]) {
+  const directions = Array.from({ length: rows }, (_, row) => {
+    const mask = tokens === 1 ? [1] : MASK.slice(row * tokens, (row + 1) * tokens)
+    const mean = Array.from({ length: width }, (_, d) =>
+      mask.reduce((sum, weight, t) => sum + weight * x[(row * tokens + t) * width + d], 0),
+    )
+    const norm = Math.hypot(...mean)
+    return mean.map((value) => value / norm)
+  })
+  return [directions.slice(0, rows / 2), directions.slice(rows / 2)] as const
+}
+const dot = (a: readonly number[], b: readonly number[]) => a.reduce((sum, value, i) => sum + value * b[i], 0)
+
+const similarities = [0.9, -0.3, 0]
+function cosineOf(sizes: readonly [number, number, number]) {
+  return (x: readonly number[]): Definition => {
+    const [first, second] = pairsOf(x, sizes)
+    return {
+      sum: first.reduce((sum, a, i) => sum + (dot(a, second[i]) - similarities[i]) ** 2, 0),
+      count: first.length,
+    }
+  }
+}
+/** The cross-entropy of the rows of the matrix of all cosines. */
+function contrastOf(sizes: readonly [number, number, number], scale: number) {
+  return (x: readonly number[]): Definition => {
+    const [first, second] = pairsOf(x, sizes)
+    const terms = first.map((a, i) => {
+      const total = second.reduce((sum, b) => sum + Math.exp(scale * dot(a, b)), 0)
+      return Math.log(total) - scale * dot(a, second[i])
+    })
+    return { sum: terms.reduce((sum, term) => sum + term, 0), count: first.length }
+  }
+}
+const mask = new Tensor('int64', BigInt64Array.from(MASK, BigInt), [6, 3])
+const cosines = new Tensor('float32', Float32Array.from(similarities), [3])
+
 const cases: readonly LossCase[] = [
   entropyCase('a class for each row', {}, [4, 3], [2, 0, 1, 2]),
   entropyCase('tokens with ignored positions', {}, [2, 3, 5], [4, -100, 0, -100, -100, 2]),
@@ -89,10 +132,38 @@ const cases: readonly LossCase[] = [
     binaryCrossEntropy('y'),
     (x, y) => Math.max(x, 0) - x * y + Math.log1p(Math.exp(-Math.abs(x))),
   ),
+  {
+    name: 'cosineSimilarity of tokens',
+    loss: cosineSimilarity('y'),
+    dims: [6, 3, 4],
+    labels: cosines,
+    mask,
+    define: cosineOf([6, 3, 4]),
+  },
+  {
+    name: 'cosineSimilarity of embeddings',
+    loss: cosineSimilarity('y', { pooling: 'none' }),
+    dims: [6, 4],
+    labels: cosines,
+    define: cosineOf([6, 1, 4]),
+  },
+  {
+    name: 'contrastive of tokens',
+    loss: contrastive('y', { scale: 5 }),
+    dims: [6, 3, 4],
+    mask,
+    define: contrastOf([6, 3, 4], 5),
+  },
+  {
+    name: 'contrastive of embeddings',
+    loss: contrastive('y', { pooling: 'none' }),
+    dims: [6, 4],
+    define: contrastOf([6, 1, 4], 20),
+  },
   { name: 'scalarLoss', loss: scalarLoss('y'), dims: [1], define: (x) => ({ sum: x[0], count: 1 }) },
 ]
 
-describe.each(cases)('$name', ({ loss, dims, labels, define }) => {
+describe.each(cases)('$name', ({ loss, dims, labels, mask, define }) => {
   const x = numbers(dims, 5)
 
   async function compute(dataType: number = DataType.float) {
@@ -108,7 +179,10 @@ describe.each(cases)('$name', ({ loss, dims, labels, define }) => {
         nodes: isHalf
           ? [{ opType: 'Cast', inputs: ['x'], outputs: ['y'], attributes: { to: { int: dataType } } }]
           : [{ opType: 'Identity', inputs: ['x'], outputs: ['y'] }],
-        inputs: [value('x')],
+        inputs: [
+          value('x'),
+          ...(mask ? [{ name: 'attention_mask', dataType: DataType.int64, dims: ['rows', 'tokens'] }] : []),
+        ],
         outputs: [{ ...value('y'), dataType }],
       },
       { opset: 17 },
@@ -117,6 +191,7 @@ describe.each(cases)('$name', ({ loss, dims, labels, define }) => {
     const session = await createSession(model.toBytes())
     const feeds = {
       x: new Tensor('float32', Float32Array.from(x.data), dims),
+      ...(mask && { attention_mask: mask }),
       ...(graph.labels && { [graph.labels]: labels as Tensor }),
     }
     const results = await session.run(feeds)
@@ -148,6 +223,26 @@ describe.each(cases)('$name', ({ loss, dims, labels, define }) => {
     expect(Math.abs(sum - expected.sum)).toBeLessThan(2 ** -10 * x.data.length)
     expect(gradient.every(Number.isFinite)).toBe(true)
   })
+})
+
+test.each([
+  [() => cosineSimilarity('y', { pooling: 'max' as 'mean' }), 'pooling'],
+  [() => cosineSimilarity('y', { scale: 3 } as object), 'scale'],
+  [() => contrastive('y', { scale: 0 }), 'scale'],
+  [() => contrastive('y', { mask: 3 as never }), 'mask'],
+])('losses of pairs reject wrong options: %s', (make, option) => {
+  expect(make).toThrow(
+    expect.objectContaining({ code: 'INVALID_OPTION', details: expect.objectContaining({ option }) }),
+  )
+})
+
+test('a loss rejects a model without the input that it reads', () => {
+  const [x, y] = ['x', 'y'].map((name) => ({ name, dataType: DataType.float, dims: ['b', 't', 'd'] }))
+  const nodes = [{ opType: 'Identity', inputs: ['x'], outputs: ['y'] }]
+  const model = createModel({ name: 'main', nodes, inputs: [x], outputs: [y] }, { opset: 17 })
+  expect(() => makeTrainingGraph(model, { loss: contrastive('y'), targets: ['x'] })).toThrow(
+    /has no input "attention_mask"; it has x/,
+  )
 })
 
 test.each([

@@ -1,16 +1,20 @@
 /** Losses of numbers: mean squared error, and binary cross-entropy of several labels. */
 import { DataType } from '../../model/schema.js'
-import { LABELS, type Loss, type LossContext, type LossNodes } from './loss.js'
+import { LABELS, LABELS_CHECK, type Loss, type LossContext, type LossNodes } from './loss.js'
 
 /** @param output `[...]`. The labels are float32 of the same shape */
 export function meanSquaredError(output: string): Loss {
-  return elementwise(output, (list, x, labels) => {
-    const difference = list.minus(x, labels)
-    return {
-      loss: list.multiply(difference, difference),
-      gradient: list.multiply(difference, list.float(2)),
-    }
-  })
+  return elementwise(
+    output,
+    outside(Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY),
+    (list, x, labels) => {
+      const difference = list.minus(x, labels)
+      return {
+        loss: list.multiply(difference, difference),
+        gradient: list.multiply(difference, list.float(2)),
+      }
+    },
+  )
 }
 
 /**
@@ -20,7 +24,7 @@ export function meanSquaredError(output: string): Loss {
  * @param output logits `[...]`. The labels are float32 of the same shape, in `[0, 1]`
  */
 export function binaryCrossEntropy(output: string): Loss {
-  return elementwise(output, (list, x, labels) => {
+  return elementwise(output, outside(0, 1), (list, x, labels) => {
     const { add, minus } = list
     const negative = add('Neg', [add('Abs', [x])])
     const logarithm = add('Log', [list.plus(add('Exp', [negative]), list.float(1))])
@@ -35,14 +39,28 @@ type Write = (
   labels: string,
 ) => { readonly loss: string; readonly gradient: string }
 
-function elementwise(output: string, write: Write): Loss {
+/** Finds labels that are outside of a range, NaN or infinite. */
+export function outside(least: number, most: number): NonNullable<Loss['problemOf']> {
+  const expected = Number.isFinite(least) ? `a number in [${least}, ${most}]` : 'a finite number'
+  return (labels) => {
+    for (let i = 0; i < labels.length; i++) {
+      const label = Number(labels[i])
+      if (!(Number.isFinite(label) && label >= least && label <= most))
+        return `label ${label} at position ${i}: expected ${expected}`
+    }
+    return undefined
+  }
+}
+
+function elementwise(output: string, problemOf: NonNullable<Loss['problemOf']>, write: Write): Loss {
   return {
     output,
     labels: { dataType: DataType.float, missingAxes: 0 },
+    problemOf,
     build: ({ list, dataType }: LossContext) => {
       const x = dataType === DataType.float ? output : list.cast(output, DataType.float)
       // A runtime would broadcast labels of another shape.
-      const labels = list.add('Reshape', [LABELS, list.add('Shape', [output])])
+      const labels = list.checked(LABELS_CHECK, LABELS, list.add('Shape', [output]))
       const { loss, gradient } = write(list, x, labels)
       const seed = dataType === DataType.float ? gradient : list.cast(gradient, dataType)
       return {
