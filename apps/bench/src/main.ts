@@ -7,6 +7,7 @@ import type { Effort } from './measure.js'
 import { benchmarkNative } from './native.js'
 import { benchmarkOnnxRuntime } from './onnxruntime.js'
 import { benchmarkTfjs } from './tfjs.js'
+import { benchmarkTraining } from './training.js'
 import { benchmarkTransformers } from './transformers.js'
 
 const RUNTIMES: Readonly<Record<string, (effort: Effort) => Promise<void>>> = {
@@ -15,6 +16,7 @@ const RUNTIMES: Readonly<Record<string, (effort: Effort) => Promise<void>>> = {
   onnxruntime: benchmarkOnnxRuntime,
   tfjs: (effort) => benchmarkTfjs(effort, 'wasm'),
   'tfjs-node': (effort) => benchmarkTfjs(effort, 'node'),
+  training: benchmarkTraining,
   transformers: benchmarkTransformers,
 }
 

@@ -97,7 +97,7 @@ export class ModelSessions {
     const { model, ...externalData } = await this.openModel()
     const { inputs, graph } = attachForTraining(model, adapter, loss)
     return {
-      session: await this.#create({ bytes: model.toBytes(), ...externalData }),
+      session: await this.#create({ bytes: model.toBytes(), ...externalData }, TRAINING_DEFAULTS),
       Tensor: this.#ort.Tensor,
       enqueue: this.#enqueue,
       inputs,
@@ -116,14 +116,18 @@ export class ModelSessions {
    * @throws {FourierFTError} `INVALID_OPTION` for an option that the runtime rejects, `INVALID_ONNX` if the file is not a model, `UNSUPPORTED`
    *   for a model that the runtime rejects
    */
-  async #create(model: string | ModelBytes): Promise<InferenceSession> {
+  async #create(
+    model: string | ModelBytes,
+    defaults: InferenceSession.SessionOptions = {},
+  ): Promise<InferenceSession> {
     const { InferenceSession } = this.#ort
     const file = this.#file.name
+    const options = { ...defaults, ...this.#options }
     try {
       return await this.#enqueue(() =>
         typeof model === 'string'
-          ? InferenceSession.create(model, this.#options)
-          : InferenceSession.create(model.bytes, withExternalData(this.#options, model)),
+          ? InferenceSession.create(model, options)
+          : InferenceSession.create(model.bytes, withExternalData(options, model)),
       )
     } catch (cause) {
       if (FourierFTError.isInstance(cause)) throw cause
@@ -162,6 +166,12 @@ export class ModelSessions {
     )
   }
 }
+
+/**
+ * After the first run, ONNX Runtime allocates all values of a memory pattern in one piece, beside the pieces of the first run, which it keeps. A
+ * training step holds so many activations that both would be a fifth of the memory.
+ */
+const TRAINING_DEFAULTS: InferenceSession.SessionOptions = { enableMemPattern: false }
 
 /** Adds the external data of a model that ONNX Runtime gets as bytes, or the folder of the external data. */
 function withExternalData(

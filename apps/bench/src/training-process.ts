@@ -1,0 +1,221 @@
+/**
+ * Measures one case of the training benchmark. It runs as a program in a fresh process, and prints one line of JSON:
+ *
+ *     node training-process.js native | portable | forward | split | creation <model.onnx> <rows> <tokens> <steps>
+ */
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import {
+  type AdaptedSession,
+  createSession,
+  createTrainer,
+  crossEntropy,
+  type SessionOptions,
+  type Trainer,
+  type TrainingBatch,
+} from '@fourierft/onnxruntime'
+import * as ort from 'onnxruntime-node'
+import { peakMemory } from './fresh-process.js'
+import { median } from './measure.js'
+
+export interface StepCosts {
+  /** The processor time of each step, without the first one. */
+  readonly milliseconds: readonly number[]
+  /** Bytes: the peak of the resident memory of the process. */
+  readonly peak: number
+}
+
+/** The shares of a step's elapsed time. */
+export interface Split {
+  readonly forward: number
+  readonly backward: number
+  /** The nodes of the adapters, in both directions. */
+  readonly adapters: number
+  /** The time of a run outside its nodes, with the copies of inputs and outputs. */
+  readonly runtime: number
+  /** The time of a step outside the run: gradients, clipping, AdamW. */
+  readonly optimizer: number
+  /** The operators that take most of the time, with their shares. */
+  readonly operators: readonly (readonly [name: string, share: number])[]
+}
+
+/** Milliseconds of processor time, of each round. */
+export interface Creation {
+  readonly opening: readonly number[]
+  readonly training: readonly number[]
+}
+
+const ONE_THREAD = { intraOpNumThreads: 1, interOpNumThreads: 1 }
+const N = 1000
+
+const processorTime = () => {
+  const { user, system } = process.cpuUsage()
+  return (user + system) / 1000
+}
+
+function batchOf(rows: number, tokens: number): TrainingBatch {
+  const dims = [rows, tokens]
+  const ids = BigInt64Array.from({ length: rows * tokens }, (_, i) => BigInt((i * 7919) % 30522))
+  const labels = BigInt64Array.from({ length: rows }, (_, i) => BigInt(i % 2))
+  return {
+    feeds: {
+      input_ids: new ort.Tensor('int64', ids, dims),
+      attention_mask: new ort.Tensor('int64', new BigInt64Array(rows * tokens).fill(1n), dims),
+    },
+    labels: new ort.Tensor('int64', labels, [rows]),
+  }
+}
+
+async function open(
+  path: string,
+  options: SessionOptions,
+): Promise<{ session: AdaptedSession; createAdapterTrainer: () => Promise<Trainer> }> {
+  const session = await createSession(path, { ...ONE_THREAD, ...options })
+  const createAdapterTrainer = async () => {
+    await session.addAdapter('trained', { targetModules: ['query', 'value'], nFrequency: N })
+    const name = session.outputNames.at(-1) as string
+    return createTrainer(session, { adapter: 'trained', loss: crossEntropy(name) })
+  }
+  return { session, createAdapterTrainer }
+}
+
+async function repeat(steps: number, step: () => Promise<unknown>): Promise<StepCosts> {
+  await step()
+  const milliseconds: number[] = []
+  for (let i = 0; i < steps; i++) {
+    const start = processorTime()
+    await step()
+    milliseconds.push(processorTime() - start)
+  }
+  return { milliseconds, peak: peakMemory() }
+}
+
+async function trainingSteps(
+  path: string,
+  batch: TrainingBatch,
+  steps: number,
+  native: boolean,
+): Promise<StepCosts> {
+  const { createAdapterTrainer } = await open(path, { native })
+  const trainer = await createAdapterTrainer()
+  return repeat(steps, () => trainer.step(batch))
+}
+
+async function forwardPasses(path: string, { feeds }: TrainingBatch, steps: number): Promise<StepCosts> {
+  const session = await ort.InferenceSession.create(path, ONE_THREAD)
+  return repeat(steps, () => session.run(feeds))
+}
+
+/** An event of ONNX Runtime's profile. */
+interface ProfileEvent {
+  readonly cat: string
+  readonly name: string
+  /** Microseconds. */
+  readonly dur: number
+  readonly args?: { readonly op_name?: string }
+}
+
+async function split(path: string, batch: TrainingBatch, steps: number): Promise<Split> {
+  const folder = mkdtempSync(join(tmpdir(), 'fourierft-bench-'))
+  try {
+    const { session, createAdapterTrainer } = await open(path, {
+      native: true,
+      enableProfiling: true,
+      profileFilePrefix: join(folder, 'profile'),
+    })
+    const trainer = await createAdapterTrainer()
+    const durations: number[] = []
+    for (let i = 0; i <= steps; i++) {
+      const start = performance.now()
+      await trainer.step(batch)
+      durations.push((performance.now() - start) * 1000)
+    }
+    // Releasing a session writes its profile.
+    await trainer.release()
+    await session.release()
+    const events = readdirSync(folder).flatMap(
+      (file) => JSON.parse(readFileSync(join(folder, file), 'utf8')) as ProfileEvent[],
+    )
+    return shares(events, withoutFirst(durations))
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+const NODE_SUFFIX = '_kernel_time'
+
+/** The median without the first run, in which memory is allocated. */
+const withoutFirst = (durations: readonly number[]) => median(durations.slice(1))
+
+/** @param total the microseconds of a step */
+function shares(events: readonly ProfileEvent[], total: number): Split {
+  const runs: number[] = []
+  const nodes = new Map<string, { readonly operator: string; readonly durations: number[] }>()
+  for (const { cat, name, dur, args } of events) {
+    if (cat === 'Session' && name === 'model_run') runs.push(dur)
+    if (cat !== 'Node' || !name.endsWith(NODE_SUFFIX)) continue
+    const node = nodes.get(name) ?? { operator: args?.op_name ?? '', durations: [] }
+    node.durations.push(dur)
+    nodes.set(name, node)
+  }
+  const parts = { forward: 0, backward: 0, adapters: 0 }
+  const operators = new Map<string, number>()
+  for (const [name, { operator, durations }] of nodes) {
+    const part = operator.startsWith('FourierFT')
+      ? 'adapters'
+      : name.includes('fourierft.gradient')
+        ? 'backward'
+        : 'forward'
+    const duration = withoutFirst(durations)
+    parts[part] += duration
+    const key = `${operator} (${part})`
+    operators.set(key, (operators.get(key) ?? 0) + duration)
+  }
+  const run = withoutFirst(runs)
+  const { forward, backward, adapters } = parts
+  return {
+    forward: forward / total,
+    backward: backward / total,
+    adapters: adapters / total,
+    runtime: (run - forward - backward - adapters) / total,
+    optimizer: 1 - run / total,
+    operators: Array.from(operators, ([name, dur]) => [name, dur / total] as const)
+      .toSorted(([, a], [, b]) => b - a)
+      .slice(0, 12),
+  }
+}
+
+/** Opens the model, and the training session of an adapter on query and value, several times. */
+async function creation(path: string, steps: number): Promise<Creation> {
+  const opening: number[] = []
+  const training: number[] = []
+  for (let i = 0; i <= steps; i++) {
+    const start = processorTime()
+    const { session, createAdapterTrainer } = await open(path, { native: true })
+    const opened = processorTime()
+    const trainer = await createAdapterTrainer()
+    const created = processorTime()
+    // The first round loads the libraries and compiles the code.
+    if (i > 0) {
+      opening.push(opened - start)
+      training.push(created - opened)
+    }
+    await trainer.release()
+    await session.release()
+  }
+  return { opening, training }
+}
+
+const [name, path, rows, tokens, steps] = process.argv.slice(2)
+const batch = batchOf(Number(rows), Number(tokens))
+const count = Number(steps)
+const measured =
+  name === 'split'
+    ? await split(path, batch, count)
+    : name === 'creation'
+      ? await creation(path, count)
+      : name === 'forward'
+        ? await forwardPasses(path, batch, count)
+        : await trainingSteps(path, batch, count, name === 'native')
+console.log(JSON.stringify(measured))
