@@ -12,7 +12,6 @@ import {
   createTrainer,
   crossEntropy,
   type SessionOptions,
-  type Trainer,
   type TrainingBatch,
 } from '@fourierft/onnxruntime'
 import * as ort from 'onnxruntime-node'
@@ -43,6 +42,7 @@ export interface Split {
 /** Milliseconds of processor time, of each round. */
 export interface Creation {
   readonly opening: readonly number[]
+  readonly adding: readonly number[]
   readonly training: readonly number[]
 }
 
@@ -67,18 +67,16 @@ function batchOf(rows: number, tokens: number): TrainingBatch {
   }
 }
 
-async function open(
-  path: string,
-  options: SessionOptions,
-): Promise<{ session: AdaptedSession; createAdapterTrainer: () => Promise<Trainer> }> {
-  const session = await createSession(path, { ...ONE_THREAD, ...options })
-  const createAdapterTrainer = async () => {
-    await session.addAdapter('trained', { targetModules: ['query', 'value'], nFrequency: N })
-    const name = session.outputNames.at(-1) as string
-    return createTrainer(session, { adapter: 'trained', loss: crossEntropy(name) })
-  }
-  return { session, createAdapterTrainer }
-}
+const open = (path: string, options: SessionOptions) => createSession(path, { ...ONE_THREAD, ...options })
+
+const addAdapter = (session: AdaptedSession) =>
+  session.addAdapter('trained', { targetModules: ['query', 'value'], nFrequency: N })
+
+const createAdapterTrainer = (session: AdaptedSession) =>
+  createTrainer(session, {
+    adapter: 'trained',
+    loss: crossEntropy(session.outputNames.at(-1) as string),
+  })
 
 async function repeat(steps: number, step: () => Promise<unknown>): Promise<StepCosts> {
   await step()
@@ -97,8 +95,9 @@ async function trainingSteps(
   steps: number,
   native: boolean,
 ): Promise<StepCosts> {
-  const { createAdapterTrainer } = await open(path, { native })
-  const trainer = await createAdapterTrainer()
+  const session = await open(path, { native })
+  await addAdapter(session)
+  const trainer = await createAdapterTrainer(session)
   return repeat(steps, () => trainer.step(batch))
 }
 
@@ -119,12 +118,13 @@ interface ProfileEvent {
 async function split(path: string, batch: TrainingBatch, steps: number): Promise<Split> {
   const folder = mkdtempSync(join(tmpdir(), 'fourierft-bench-'))
   try {
-    const { session, createAdapterTrainer } = await open(path, {
+    const session = await open(path, {
       native: true,
       enableProfiling: true,
       profileFilePrefix: join(folder, 'profile'),
     })
-    const trainer = await createAdapterTrainer()
+    await addAdapter(session)
+    const trainer = await createAdapterTrainer(session)
     const durations: number[] = []
     for (let i = 0; i <= steps; i++) {
       const start = performance.now()
@@ -137,7 +137,7 @@ async function split(path: string, batch: TrainingBatch, steps: number): Promise
     const events = readdirSync(folder).flatMap(
       (file) => JSON.parse(readFileSync(join(folder, file), 'utf8')) as ProfileEvent[],
     )
-    return shares(events, withoutFirst(durations))
+    return shares(events, durations)
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }
@@ -146,10 +146,15 @@ async function split(path: string, batch: TrainingBatch, steps: number): Promise
 const NODE_SUFFIX = '_kernel_time'
 
 /** The median without the first run, in which memory is allocated. */
-const withoutFirst = (durations: readonly number[]) => median(durations.slice(1))
+const withoutFirst = (values: readonly number[]) => median(values.slice(1))
 
-/** @param total the microseconds of a step */
-function shares(events: readonly ProfileEvent[], total: number): Split {
+/**
+ * Other programs interrupt nodes more often than the short times between them, so the residuals are computed within a run, and the parts from the
+ * medians of the nodes.
+ *
+ * @param durations the microseconds of each step
+ */
+function shares(events: readonly ProfileEvent[], durations: readonly number[]): Split {
   const runs: number[] = []
   const nodes = new Map<string, { readonly operator: string; readonly durations: number[] }>()
   for (const { cat, name, dur, args } of events) {
@@ -159,52 +164,56 @@ function shares(events: readonly ProfileEvent[], total: number): Split {
     node.durations.push(dur)
     nodes.set(name, node)
   }
+  const inNodes = runs.map((_, i) =>
+    Array.from(nodes.values()).reduce((sum, node) => sum + (node.durations[i] ?? 0), 0),
+  )
+  const runtime = withoutFirst(durations.map((step, i) => (runs[i] - inNodes[i]) / step))
+  const optimizer = withoutFirst(durations.map((step, i) => 1 - runs[i] / step))
   const parts = { forward: 0, backward: 0, adapters: 0 }
   const operators = new Map<string, number>()
-  for (const [name, { operator, durations }] of nodes) {
+  const medians = Array.from(
+    nodes,
+    ([name, node]) => [name, node.operator, withoutFirst(node.durations)] as const,
+  )
+  const total = medians.reduce((sum, [, , duration]) => sum + duration, 0) / (1 - runtime - optimizer)
+  for (const [name, operator, duration] of medians) {
     const part = operator.startsWith('FourierFT')
       ? 'adapters'
       : name.includes('fourierft.gradient')
         ? 'backward'
         : 'forward'
-    const duration = withoutFirst(durations)
-    parts[part] += duration
+    parts[part] += duration / total
     const key = `${operator} (${part})`
-    operators.set(key, (operators.get(key) ?? 0) + duration)
+    operators.set(key, (operators.get(key) ?? 0) + duration / total)
   }
-  const run = withoutFirst(runs)
-  const { forward, backward, adapters } = parts
   return {
-    forward: forward / total,
-    backward: backward / total,
-    adapters: adapters / total,
-    runtime: (run - forward - backward - adapters) / total,
-    optimizer: 1 - run / total,
-    operators: Array.from(operators, ([name, dur]) => [name, dur / total] as const)
+    ...parts,
+    runtime,
+    optimizer,
+    operators: Array.from(operators)
       .toSorted(([, a], [, b]) => b - a)
       .slice(0, 12),
   }
 }
 
-/** Opens the model, and the training session of an adapter on query and value, several times. */
+/** Opens the model, adds an adapter on query and value, and creates its trainer, several times. */
 async function creation(path: string, steps: number): Promise<Creation> {
-  const opening: number[] = []
-  const training: number[] = []
+  const times: number[][] = [[], [], []]
+  // The first round loads the libraries and compiles the code.
   for (let i = 0; i <= steps; i++) {
-    const start = processorTime()
-    const { session, createAdapterTrainer } = await open(path, { native: true })
-    const opened = processorTime()
-    const trainer = await createAdapterTrainer()
-    const created = processorTime()
-    // The first round loads the libraries and compiles the code.
-    if (i > 0) {
-      opening.push(opened - start)
-      training.push(created - opened)
-    }
+    const marks = [processorTime()]
+    const session = await open(path, { native: true })
+    marks.push(processorTime())
+    await addAdapter(session)
+    marks.push(processorTime())
+    const trainer = await createAdapterTrainer(session)
+    marks.push(processorTime())
+    if (i > 0) for (const [k, list] of times.entries()) list.push(marks[k + 1] - marks[k])
     await trainer.release()
     await session.release()
   }
-  return { opening, training }
+  const [opening, adding, training] = times
+  return { opening, adding, training }
 }
 
 const [name, path, rows, tokens, steps] = process.argv.slice(2)

@@ -123,10 +123,10 @@ function printSplit({ operators, ...parts }: Split): void {
 function printCreation(model: string, steps: number, isFull: boolean): void {
   printSection(
     'Creating a trainer',
-    'addAdapter() and createTrainer() in processor time, as a multiple of createSession()',
+    'the processor time of createTrainer() and, before it, of addAdapter(), as multiples of createSession()',
   )
   const print = (title: string, path: string, goal?: number) => {
-    const { opening, training } = inFreshProcess<Creation>(
+    const { opening, adding, training } = inFreshProcess<Creation>(
       PROCESS,
       'creation',
       path,
@@ -134,9 +134,8 @@ function printCreation(model: string, steps: number, isFull: boolean): void {
       8,
       isFull ? 9 : steps,
     )
-    const found = ratio(training, opening)
     console.log(
-      `  ${title.padEnd(30)}${goal === undefined ? formatRatio(found) : formatWithGoal(training, opening, goal)}`,
+      `  ${title.padEnd(30)}createTrainer ${formatWithGoal(training, opening, goal)}   addAdapter ${formatRatio(ratio(adding, opening))}`,
     )
   }
   print('this encoder', model)
