@@ -13,6 +13,9 @@ const INITIALIZERS = [
   number('one', 1),
   number('half', 0.5),
   number('third', 0.3),
+  number('three', 3),
+  number('c', 0.044715),
+  number('k', Math.sqrt(2 / Math.PI)),
 ]
 
 const node = (opType: string, a: string, b: string, output: string): NewNode => ({
@@ -42,6 +45,23 @@ const FORMS: readonly (readonly [string, readonly NewNode[]])[] = [
   ],
 ]
 
+const FROM_CUBE = [
+  node('Mul', 'cube', 'c', 'term'),
+  node('Add', 'x', 'term', 'inner'),
+  node('Mul', 'k', 'inner', 'scaled'),
+  node('Tanh', 'scaled', '', 'tanh'),
+  node('Add', 'tanh', 'one', 'sum'),
+  node('Mul', 'x', 'half', 'halved'),
+  node('Mul', 'halved', 'sum', 'y'),
+]
+const TANH_FORMS: readonly (readonly [string, readonly NewNode[]])[] = [
+  ['tanh, with x³ as a power', [node('Pow', 'x', 'three', 'cube'), ...FROM_CUBE]],
+  [
+    'tanh, with x³ as products',
+    [node('Mul', 'x', 'x', 'square'), node('Mul', 'square', 'x', 'cube'), ...FROM_CUBE],
+  ],
+]
+
 function foldedOperators(
   nodes: readonly NewNode[],
   { active = ['x', 'scaled'], outputs = ['y'] }: { active?: string[]; outputs?: string[] } = {},
@@ -64,7 +84,11 @@ test.each(FORMS)('%s becomes one node', (_, nodes) => {
   expect(foldedOperators(nodes)).toEqual(['com.microsoft:Gelu'])
 })
 
-test.each(FORMS)('the gradient of %s equals central differences', async (_, nodes) => {
+test.each(TANH_FORMS)('%s becomes one node', (_, nodes) => {
+  expect(foldedOperators(nodes)).toEqual(['com.microsoft:FastGelu'])
+})
+
+test.each([...FORMS, ...TANH_FORMS])('the gradient of %s equals central differences', async (_, nodes) => {
   const inputs = { x: numbers([4, 3], 5) }
   expect(await gradientError({ nodes, inputs, initializers: INITIALIZERS, isFloat: true })).toBeLessThan(2e-3)
 })
@@ -74,6 +98,7 @@ test.each<[string, readonly NewNode[], { active?: string[]; outputs?: string[] }
   ['does not depend on the targets', nodes, { active: [] }],
   ['has an inner value that is an output', nodes, { outputs: ['y', 'erf'] }],
   ['has an inner value that another node reads', [...nodes, node('Neg', 'sum', '', 'z')], {}],
+  ['has another power', [node('Pow', 'x', 'one', 'cube'), ...FROM_CUBE], {}],
   [
     'has other constants',
     nodes.map((one) => ({ ...one, inputs: one.inputs.map((name) => (name === 'half' ? 'third' : name)) })),

@@ -1,6 +1,7 @@
 /**
- * Replaces GELU as exporters write it, x/2·(1 + erf(x/√2)) in five nodes, by one node. ONNX Runtime does the same before inference; in a training
- * graph it cannot, because the gradients of the five nodes read the values between them. One node keeps only x for the backward pass.
+ * Replaces GELU as exporters write it by one node: x/2·(1 + erf(x/√2)), and its approximation x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³))). ONNX Runtime
+ * does the same before inference; in a training graph it cannot, because the gradients of the nodes read the values between them. One node keeps
+ * only x for the backward pass.
  */
 import type { OnnxGraph, OnnxNode } from '../../model/graph.js'
 import type { OnnxModel } from '../../model/model.js'
@@ -13,48 +14,90 @@ const DOMAIN = 'com.microsoft'
 export function foldGelu(model: OnnxModel, active: ReadonlySet<string>): void {
   const { graph } = model
   const found = graph.nodes.flatMap((node) =>
-    node.opType === 'Erf' && node.domain === '' && active.has(node.inputs[0]) ? (findGelu(node) ?? []) : [],
+    (node.opType === 'Erf' || node.opType === 'Tanh') && node.domain === '' && active.has(node.inputs[0])
+      ? (findGelu(node) ?? [])
+      : [],
   )
   if (found.length === 0) return
   if (!model.opsetImports.has(DOMAIN)) model.addOpsetImport(DOMAIN, 1)
-  for (const { x, nodes, last } of found) {
-    graph.replaceNode(last, [
-      { name: last.name, opType: 'Gelu', domain: DOMAIN, inputs: [x], outputs: last.outputs },
-    ])
+  for (const { opType, x, nodes, last } of found) {
+    graph.replaceNode(last, [{ name: last.name, opType, domain: DOMAIN, inputs: [x], outputs: last.outputs }])
     graph.removeNodes(nodes)
   }
 }
 
-interface Gelu {
+/** The argument of the function, and the nodes that compute it from x, in reverse order of execution. */
+interface Argument {
   readonly x: string
-  /** The node that writes the result. */
-  readonly last: OnnxNode
-  /** All nodes before the last one, in reverse order of execution. */
   readonly nodes: readonly OnnxNode[]
 }
 
-/** Follows the values from an `Erf` to the result, if nothing else reads them. */
-function findGelu(erf: OnnxNode): Gelu | undefined {
-  const { graph } = erf
-  const scaling = graph.index.producers.get(erf.inputs[0])
-  const x = scaling && scaledBy(scaling, Math.SQRT1_2)
-  if (!x || onlyReader(graph, erf.inputs[0]) !== erf) return undefined
-  const sum = onlyReader(graph, erf.outputs[0])
-  if (sum?.opType !== 'Add' || !isConstant(graph, otherInput(sum, erf.outputs[0]), 1)) return undefined
+interface Gelu extends Argument {
+  readonly opType: 'Gelu' | 'FastGelu'
+  /** The node that writes the result; it is not among the others. */
+  readonly last: OnnxNode
+}
+
+/** Follows the values from an `Erf` or a `Tanh` to the result, if nothing else reads them. */
+function findGelu(node: OnnxNode): Gelu | undefined {
+  const { graph, outputs } = node
+  const argument = node.opType === 'Erf' ? erfArgument(node) : tanhArgument(node)
+  const sum = onlyReader(graph, outputs[0])
+  if (!argument || sum?.opType !== 'Add' || !isConstant(graph, otherInput(sum, outputs[0]), 1))
+    return undefined
   const product = onlyReader(graph, sum.outputs[0])
   const factor = product?.opType === 'Mul' ? otherInput(product, sum.outputs[0]) : undefined
   if (!product || !factor) return undefined
-  const nodes = [sum, erf, scaling]
+  const { x } = argument
+  const opType = node.opType === 'Erf' ? 'Gelu' : 'FastGelu'
+  const nodes = [sum, node, ...argument.nodes]
   const half = graph.index.producers.get(factor)
-  if (half && half !== scaling && scaledBy(half, 0.5) === x && onlyReader(graph, factor) === product)
-    return { x, last: product, nodes: [...nodes, half] }
+  if (half && scaledBy(half, 0.5) === x && onlyReader(graph, factor) === product)
+    return { opType, x, last: product, nodes: [...nodes, half] }
   const last = onlyReader(graph, product.outputs[0])
   if (!last) return undefined
   const isComplete =
     factor === x
       ? scaledBy(last, 0.5) === product.outputs[0]
       : isConstant(graph, factor, 0.5) && last.opType === 'Mul' && otherInput(last, product.outputs[0]) === x
-  return isComplete ? { x, last, nodes: [product, ...nodes] } : undefined
+  return isComplete ? { opType, x, last, nodes: [product, ...nodes] } : undefined
+}
+
+/** x/√2 */
+function erfArgument(erf: OnnxNode): Argument | undefined {
+  const scaling = innerNode(erf, erf.inputs[0])
+  const x = scaling && scaledBy(scaling, Math.SQRT1_2)
+  return x ? { x, nodes: [scaling] } : undefined
+}
+
+/** √(2/π)·(x + 0.044715·x³), with `Pow` or products. */
+function tanhArgument(tanh: OnnxNode): Argument | undefined {
+  const scaling = innerNode(tanh, tanh.inputs[0])
+  const inner = scaling && scaledBy(scaling, Math.sqrt(2 / Math.PI))
+  const sum = inner ? innerNode(scaling, inner) : undefined
+  if (!scaling || sum?.opType !== 'Add') return undefined
+  for (const [x, scaled] of [sum.inputs, sum.inputs.toReversed()]) {
+    const term = innerNode(sum, scaled)
+    const power = term && scaledBy(term, 0.044715)
+    const cube = power ? innerNode(term, power) : undefined
+    const nodes = cube && nodesOfCube(cube, x)
+    if (term && nodes) return { x, nodes: [scaling, sum, term, ...nodes] }
+  }
+  return undefined
+}
+
+function nodesOfCube(cube: OnnxNode, x: string): readonly OnnxNode[] | undefined {
+  const { graph, opType, inputs } = cube
+  if (opType === 'Pow') return inputs[0] === x && isConstant(graph, inputs[1], 3) ? [cube] : undefined
+  const other = opType === 'Mul' && inputs.includes(x) ? otherInput(cube, x) : undefined
+  const square = other === undefined ? undefined : innerNode(cube, other)
+  return square?.opType === 'Mul' && square.inputs.every((input) => input === x) ? [cube, square] : undefined
+}
+
+/** The node that writes the value, if only the given node reads it. */
+function innerNode(reader: OnnxNode, value: string): OnnxNode | undefined {
+  const { graph } = reader
+  return onlyReader(graph, value) === reader ? graph.index.producers.get(value) : undefined
 }
 
 /** The node that reads the value, if it is the only one. */
