@@ -54,10 +54,15 @@ export async function measureCosts<T>(
   const start = process.cpuUsage()
   const result = await work()
   const { user, system } = process.cpuUsage(start)
-  const peak = isLinux
-    ? Number(readFileSync('/proc/self/status', 'utf8').match(/^VmHWM:\s+(\d+) kB$/m)?.[1]) * 1024
-    : process.resourceUsage().maxRSS * 1024
+  const peak = peakMemory()
   global.gc?.()
   const atEnd = process.memoryUsage.rss() - before
   return { costs: { milliseconds: (user + system) / 1000, peak: peak - before, atEnd }, result }
+}
+
+/** @returns the peak of the resident memory of this process, in bytes */
+export function peakMemory(): number {
+  const status = '/proc/self/status'
+  if (!existsSync(status)) return process.resourceUsage().maxRSS * 1024
+  return Number(readFileSync(status, 'utf8').match(/^VmHWM:\s+(\d+) kB$/m)?.[1]) * 1024
 }

@@ -7,6 +7,7 @@ import type { RunLength } from './measure.js'
 import { benchmarkNative } from './native.js'
 import { benchmarkOnnxRuntime } from './onnxruntime.js'
 import { benchmarkTfjs } from './tfjs.js'
+import { benchmarkTraining } from './training.js'
 import { benchmarkTransformers } from './transformers.js'
 
 const RUNTIMES: Readonly<Record<string, (runLength: RunLength) => Promise<void>>> = {
@@ -15,6 +16,7 @@ const RUNTIMES: Readonly<Record<string, (runLength: RunLength) => Promise<void>>
   onnxruntime: benchmarkOnnxRuntime,
   tfjs: (runLength) => benchmarkTfjs(runLength, 'wasm'),
   'tfjs-node': (runLength) => benchmarkTfjs(runLength, 'node'),
+  training: benchmarkTraining,
   transformers: benchmarkTransformers,
 }
 

@@ -150,7 +150,8 @@ export async function printRatios(
   if (further.length > 0) console.log(`  ${''.padEnd(30)}${further.join('   ')}`)
 }
 
-function formatWithGoal(
+/** Formats the spread of the ratios, with a verdict on the goal if there is one. */
+export function formatWithGoal(
   times: readonly number[],
   baseline: readonly number[],
   goal: number | undefined,

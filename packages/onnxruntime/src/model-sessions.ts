@@ -96,7 +96,7 @@ export class ModelSessions {
   async training(adapter: SessionAdapter, loss: Loss): Promise<TrainingSession> {
     const { model, ...externalData } = await this.openModel()
     const attached = attachForTraining(model, adapter, loss)
-    const session = await this.#create({ bytes: model.toBytes(), ...externalData })
+    const session = await this.#create({ bytes: model.toBytes(), ...externalData }, TRAINING_DEFAULTS)
     return new TrainingSession(session, this.#ort, attached)
   }
 
@@ -111,14 +111,18 @@ export class ModelSessions {
    * @throws {FourierFTError} `INVALID_OPTION` for an option that the runtime rejects, `INVALID_ONNX` if the file is not a model, `UNSUPPORTED`
    *   for a model that the runtime rejects
    */
-  async #create(model: string | ModelBytes): Promise<InferenceSession> {
+  async #create(
+    model: string | ModelBytes,
+    defaults: InferenceSession.SessionOptions = {},
+  ): Promise<InferenceSession> {
     const { InferenceSession } = this.#ort
     const file = this.#file.name
+    const options = { ...defaults, ...this.#options }
     try {
       return await this.#enqueue(() =>
         typeof model === 'string'
-          ? InferenceSession.create(model, this.#options)
-          : InferenceSession.create(model.bytes, withExternalData(this.#options, model)),
+          ? InferenceSession.create(model, options)
+          : InferenceSession.create(model.bytes, withExternalData(options, model)),
       )
     } catch (cause) {
       if (FourierFTError.isInstance(cause)) throw cause
@@ -157,6 +161,12 @@ export class ModelSessions {
     )
   }
 }
+
+/**
+ * After the first run, ONNX Runtime allocates all values of a memory pattern in one piece, beside the pieces of the first run, which it keeps. A
+ * training step holds so many activations that both would be a fifth of the memory.
+ */
+const TRAINING_DEFAULTS: InferenceSession.SessionOptions = { enableMemPattern: false }
 
 /** Adds to the options the external data of a model that is passed as bytes, or the folder of these data. */
 function withExternalData(

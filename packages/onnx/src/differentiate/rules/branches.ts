@@ -25,14 +25,14 @@ function branch({ node, inputs, needs, gradient, backward }: RuleCall): readonly
       `${graph.file}: the tables of the branch ${JSON.stringify(node.name)} are missing`,
       { file: graph.file, received: node.name, advice: 'attach the branches with attachBranches' },
     )
-  const recipe = {
-    shape: [outFeatures, inFeatures] as const,
-    rows: numbers.slice(0, n),
-    columns: numbers.slice(n),
-  }
-  for (const table of gradientTables(explicitEntries(recipe), prefix))
-    if (!graph.initializers.has(table.name)) graph.addInitializer(table)
   const tables = GRADIENT_TABLE_NAMES.map((name) => prefix + name)
+  // Layers with equal entries share their tables.
+  if (!tables.every((name) => graph.initializers.has(name))) {
+    const shape = [outFeatures, inFeatures] as const
+    const recipe = { shape, rows: numbers.slice(0, n), columns: numbers.slice(n) }
+    for (const table of gradientTables(explicitEntries(recipe), prefix))
+      if (!graph.initializers.has(table.name)) graph.addInitializer(table)
+  }
   const [gradientOfCoefficients, gradientOfX] = backward.ops(
     'FourierFTGrad',
     [x, gradient, coefficients, rows, ...tables],
