@@ -8,6 +8,7 @@ import { contrastive, cosineSimilarity, createTrainer, type Loss, type TrainingB
 import { gradientErrors } from '../src/trainer/__fixtures__/check-whole-gradient.js'
 import { decodeArray, type EncodedArray } from './encoded-array.js'
 
+type Name = 'cosineSimilarity' | 'contrastive'
 type Classes = Readonly<Record<'ham' | 'spam', EncodedArray>>
 
 const MODEL = fileURLToPath(new URL('../../../.cache/minilm-0.2.1/model.onnx', import.meta.url))
@@ -22,6 +23,11 @@ const EMBEDDINGS = '461'
 const { mails }: { readonly mails: { readonly known: Classes } } = JSON.parse(
   readFileSync(`${FOLDER}/vectors.json`, 'utf8'),
 )
+
+/** The losses of PyTorch and PEFT, which `scripts/minilm-trajectory.py` has written. */
+const trajectory: { readonly learningRate: number } & Readonly<
+  Record<Name, { readonly losses: readonly number[]; readonly gradientNorms: readonly number[] }>
+> = JSON.parse(readFileSync(`${FOLDER}/trajectory.json`, 'utf8'))
 
 const rowsOf = (texts: EncodedArray, first: number, count: number, width: number): bigint[] => {
   const { data, shape } = decodeArray(texts)
@@ -54,7 +60,7 @@ function makeBatch(first: number): TrainingBatch {
   }
 }
 
-const losses: readonly (readonly [string, Loss])[] = [
+const losses: readonly (readonly [Name, Loss])[] = [
   ['cosineSimilarity', cosineSimilarity(EMBEDDINGS, { pooling: 'none' })],
   ['contrastive', contrastive(EMBEDDINGS, { pooling: 'none' })],
 ]
@@ -77,5 +83,22 @@ describe.skipIf(!hasModel)(`paraphrase-MiniLM-L3-v2${skipped}`, () => {
         await session.release()
       },
     )
+
+    test.each(losses)('%s: the trajectory is that of PyTorch and PEFT', async (name, loss) => {
+      const session = await createSession(MODEL, { native, adapters: { emails: `${FOLDER}/adapter` } })
+      const { learningRate } = trajectory
+      const trainer = await createTrainer(session, { adapter: 'emails', loss, learningRate })
+      const expected = trajectory[name]
+      for (const [i, lossOfPeft] of expected.losses.entries()) {
+        const { feeds, labels } = makeBatch(4 * (i % 4))
+        const report = await trainer.step(name === 'contrastive' ? { feeds } : { feeds, labels })
+        const lossError = Math.abs(report.loss / lossOfPeft - 1)
+        const normError = Math.abs(report.gradientNorm / expected.gradientNorms[i] - 1)
+        // Before the first step only sums are rounded. AdamW's first steps depend on the signs of gradients, also of tiny ones.
+        expect(lossError, `loss of step ${i}`).toBeLessThan(i === 0 ? 1e-5 : 1e-3)
+        expect(normError, `gradient of step ${i}`).toBeLessThan(i === 0 ? 1e-4 : 1e-2)
+      }
+      await session.release()
+    })
   })
 })
