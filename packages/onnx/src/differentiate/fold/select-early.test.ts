@@ -34,7 +34,6 @@ const LAYERS = [
   node('LayerNormalization', ['sum', 'scale'], 'normal'),
 ]
 const DIMS = { x: ['rows', 'tokens', 4] }
-const SELECTED = { name: 'the Gather', readers: ['MatMul', 'Add'] }
 
 function modelOf(nodes: readonly NewNode[], outputs: readonly string[]) {
   const model = createModel(
@@ -60,7 +59,12 @@ test.each([
   const [selection] = graph.nodes
   expect(selection.opType).toBe('Gather')
   expect(graph.consumersOf('x')).toEqual([selection])
-  expect(graph.consumersOf(selection.outputs[0]).map(({ opType }) => opType)).toEqual(SELECTED.readers)
+  expect(
+    graph
+      .consumersOf(selection.outputs[0])
+      .map(({ opType }) => opType)
+      .sort(),
+  ).toEqual(['Add', 'MatMul'])
   const inputs = { x: numbers([2, 3, 4], 5) }
   expect(await gradientError({ nodes, inputs, declared: DIMS, initializers: INITIALIZERS })).toBeLessThan(
     1e-8,

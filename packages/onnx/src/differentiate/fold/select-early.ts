@@ -9,7 +9,7 @@ import { DataType } from '../../model/schema.js'
 import { Analysis } from '../../shapes/batch-axis.js'
 import { Backward } from '../backward.js'
 import { operatorName } from '../gradient-rules.js'
-import { integerOf } from '../rule.js'
+import { axisFromStart, integerOf } from '../rule.js'
 
 /** Operators of one input that compute each number from the number at its position. */
 const UNARY: ReadonlySet<string> = new Set(
@@ -20,46 +20,48 @@ const BINARY: ReadonlySet<string> = new Set(['Add', 'Sub', 'Mul', 'Div'])
 const PREFIX = 'fourierft.selected'
 
 export function selectEarly(model: OnnxModel): void {
-  const candidates = model.graph.nodes.filter(({ opType, domain }) => opType === 'Gather' && domain === '')
-  for (const selection of candidates) {
-    const found = findSelected(model, selection)
-    if (found) moveSelection(model, selection, found)
+  const { graph } = model
+  const opset = model.opsetImports.get('') ?? 0
+  // The dims stay right: a move changes only those of values that no other selection depends on.
+  let values: Backward | undefined
+  for (const selection of graph.nodes) {
+    const producer = graph.index.producers.get(selection.inputs[0] ?? '')
+    if (operatorName(selection) !== 'Gather' || !producer || !isRowWise(producer)) continue
+    values ??= new Backward(graph, { analysis: new Analysis(model), opset, target: '' })
+    const found = findSelected(values, selection)
+    if (found) moveSelection(selection, found)
   }
 }
 
 interface Selected {
   readonly axis: number
   readonly index: number
-  /** The nodes that compute only the selected token, in an order of execution, with their inputs that have the axis. */
+  /** The nodes that compute only the selected token, with their inputs that have the axis. */
   readonly nodes: ReadonlyMap<OnnxNode, readonly number[]>
 }
 
-function findSelected(model: OnnxModel, selection: OnnxNode): Selected | undefined {
-  const { graph } = model
-  const opset = model.opsetImports.get('') ?? 0
+function findSelected(values: Backward, selection: OnnxNode): Selected | undefined {
+  const { graph } = selection
   const [value, indices] = selection.inputs as [string, string]
-  const producer = graph.index.producers.get(value)
-  if (!producer || !isRowWise(producer)) return undefined
-  const values = new Backward(graph, { analysis: new Analysis(model), opset, target: '' })
   const index = constantOf(graph, indices) && values.constantIntegers(indices)
   const rank = values.dimsOf(value)?.length
   if (index?.length !== 1 || rank === undefined) return undefined
-  const given = integerOf(selection, 'axis', 0)
-  const axis = given < 0 ? given + rank : given
+  const axis = axisFromStart(integerOf(selection, 'axis', 0), rank)
   if (axis >= rank - 1) return undefined
   const nodes = new Map<OnnxNode, readonly number[]>()
-  for (const node of graph.nodes.toReversed()) {
-    const [output] = node.outputs
-    const readers = output === undefined ? [] : graph.consumersOf(output)
-    const isOnlyForSelected =
-      readers.length > 0 &&
-      !graph.isOutput(output) &&
-      readers.every((reader) => nodes.has(reader) || (reader === selection && reader.inputs[1] !== output))
-    const inputs = isOnlyForSelected ? inputsWithAxis(values, node, { axis, rank }) : undefined
-    if (inputs) nodes.set(node, inputs)
+  const isInside = (reader: OnnxNode) => nodes.has(reader) || reader === selection
+  // A value comes up again after each of its readers, until all of them are known to compute only the selected token.
+  const pending = [value]
+  for (let name = pending.pop(); name !== undefined; name = pending.pop()) {
+    const node = graph.index.producers.get(name)
+    if (!node || graph.isOutput(name) || !graph.consumersOf(name).every(isInside)) continue
+    const inputs = inputsWithAxis(values, node, { axis, rank })
+    if (!inputs) continue
+    nodes.set(node, inputs)
+    pending.push(...inputs.map((i) => node.inputs[i]))
   }
   const hasProduct = [...nodes.keys()].some(({ opType }) => opType === 'MatMul')
-  return hasProduct ? { axis, index: index[0], nodes: new Map([...nodes].reverse()) } : undefined
+  return hasProduct ? { axis, index: index[0], nodes } : undefined
 }
 
 function isRowWise(node: OnnxNode): boolean {
@@ -96,7 +98,8 @@ function inputsWithAxis(
   return found.length > 0 ? found : undefined
 }
 
-function moveSelection({ graph }: OnnxModel, selection: OnnxNode, { axis, index, nodes }: Selected): void {
+function moveSelection(selection: OnnxNode, { axis, index, nodes }: Selected): void {
+  const { graph } = selection
   const prefix = `${PREFIX}.${selection.outputs[0]}`
   const integers = (name: string, dims: readonly number[], value: number) => {
     const data = new Uint8Array(BigInt64Array.of(BigInt(value)).buffer)
@@ -106,19 +109,20 @@ function moveSelection({ graph }: OnnxModel, selection: OnnxNode, { axis, index,
   const position = integers(`${prefix}.index`, [1], index)
   const computed = new Set([...nodes.keys()].flatMap(({ outputs }) => outputs))
   const selected = new Map<string, string>()
+  const select = (value: string): string => {
+    const name = `${prefix}.${selected.size}`
+    selected.set(value, name)
+    const attributes = { axis: { int: axis } }
+    const node = { name, opType: 'Gather', inputs: [value, position], outputs: [name], attributes }
+    const producer = graph.index.producers.get(value)
+    if (producer) graph.insertAfter(producer, [node])
+    else graph.insertBefore(graph.nodes[0], [node])
+    return name
+  }
   for (const [node, inputs] of nodes)
     for (const i of inputs) {
       const value = node.inputs[i]
-      if (computed.has(value)) continue
-      const name = selected.get(value) ?? `${prefix}.${selected.size}`
-      if (!selected.has(value)) {
-        selected.set(value, name)
-        const attributes = { axis: { int: axis } }
-        graph.insertBefore(node, [
-          { name, opType: 'Gather', inputs: [value, position], outputs: [name], attributes },
-        ])
-      }
-      node.setInput(i, name)
+      if (!computed.has(value)) node.setInput(i, selected.get(value) ?? select(value))
     }
   const dims = constantOf(graph, selection.inputs[1])?.dims ?? []
   selection.setInput(1, integers(`${prefix}.first`, dims, 0))
