@@ -10,6 +10,7 @@ import type { OnnxModel } from '../model/model.js'
 import { Analysis } from '../shapes/batch-axis.js'
 import { Backward } from './backward.js'
 import { foldGelu } from './fold/fold-gelu.js'
+import { selectEarly } from './fold/select-early.js'
 import { GRADIENT_RULES, isConstantOperator, operatorName } from './gradient-rules.js'
 import { isFloatType } from './scalar.js'
 import { unfoldFused } from './unfold/unfold-fused.js'
@@ -50,6 +51,7 @@ export function differentiate(
     )
   return model.transaction(() => {
     foldGelu(model, activeValues(graph, targets))
+    selectEarly(model)
     unfoldFused(model, { active: activeValues(graph, targets), seeds: seeds.keys() })
     const backward = new Backward(graph, { analysis: new Analysis(model), opset, target: targets[0] ?? '' })
     const gradients = new Gradients(backward)
