@@ -5,8 +5,10 @@ import type { InferenceSession, Tensor } from 'onnxruntime-common'
 import type { AdapterSlots } from './adapter-slots.js'
 import { coefficientsOn, positionsOn } from './entries-union.js'
 import type { Ort } from './ort.js'
-import { type Enqueue, runtimeQueue } from './runtime-queue.js'
+import { parameterInputs } from './parameter-inputs.js'
 import type { ReplacedModule, SessionAdapter } from './session-adapter.js'
+import { SessionRuns } from './session-runs.js'
+import { transpose } from './transpose.js'
 
 /** The arguments of ONNX Runtime's `run`. */
 export interface RunArguments {
@@ -24,24 +26,20 @@ export class AdaptedGraph {
   readonly #adapterInputs: ReadonlySet<string>
   /** Whether several runs can use the same tensors. On the web, a runtime in a worker takes the memory of the tensors. */
   readonly #reusesFeeds: boolean
-  readonly #enqueue: Enqueue
+  readonly #runs: SessionRuns
   /** The feeds of the last run. Most runs use the same adapters as the run before. */
   #last:
     | { readonly choice: Choice<SessionAdapter>; readonly feeds: Readonly<Record<string, Tensor>> }
     | undefined
-  #running = 0
-  #onIdle: (() => void) | undefined
-  #released: Promise<void> | undefined
 
   constructor(session: InferenceSession, ort: Ort, slots: AdapterSlots, inputs?: AttachedInputs) {
     this.session = session
     this.slots = slots
     this.#Tensor = ort.Tensor
     this.#inputs = inputs
-    const weights = Array.from(inputs?.weights.values() ?? [], ({ weight, bias }) => [weight, bias ?? weight])
-    this.#adapterInputs = new Set(inputs && [inputs.rows, ...inputs.coefficients.values(), ...weights.flat()])
+    this.#adapterInputs = new Set(inputs && [inputs.rows, ...parameterInputs(inputs)])
     this.#reusesFeeds = ort.env.versions.node !== undefined
-    this.#enqueue = runtimeQueue(ort)
+    this.#runs = new SessionRuns(session, ort)
   }
 
   /** Returns whether an input belongs to adapters. */
@@ -146,11 +144,7 @@ export class AdaptedGraph {
     names: WeightInputs,
   ): Record<string, Tensor> {
     const outFeatures = replacement ? replacement.weight.length / inFeatures : 0
-    const weight = new Float32Array(inFeatures * outFeatures)
-    if (replacement)
-      for (let o = 0; o < outFeatures; o++)
-        for (let i = 0; i < inFeatures; i++)
-          weight[i * outFeatures + o] = replacement.weight[o * inFeatures + i]
+    const weight = transpose(replacement?.weight ?? [], outFeatures, inFeatures)
     return {
       [names.weight]: new this.#Tensor('float32', weight, [inFeatures, outFeatures]),
       ...(names.bias && {
@@ -166,29 +160,14 @@ export class AdaptedGraph {
   ): Promise<InferenceSession.ReturnType> {
     const allFeeds = { ...feeds, ...this.feedsFor(choice) }
     const { session } = this
-    this.#running++
-    try {
-      return await this.#enqueue(() =>
-        fetches === undefined ? session.run(allFeeds, options) : session.run(allFeeds, fetches, options),
-      )
-    } finally {
-      this.#running--
-      if (this.#running === 0) this.#onIdle?.()
-    }
+    return this.#runs.run(() =>
+      fetches === undefined ? session.run(allFeeds, options) : session.run(allFeeds, fetches, options),
+    )
   }
 
   /** Releases the session after its current runs. */
   release(): Promise<void> {
-    this.#released ??= this.#release()
-    return this.#released
-  }
-
-  async #release(): Promise<void> {
-    if (this.#running > 0)
-      await new Promise<void>((done) => {
-        this.#onIdle = done
-      })
-    await this.#enqueue(() => this.session.release())
+    return this.#runs.release()
   }
 }
 

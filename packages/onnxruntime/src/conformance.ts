@@ -34,6 +34,7 @@ import { coefficientsOn, entriesUnion, positionsOn } from './entries-union.js'
 import { registerFourierFTBackend } from './native-backend.js'
 import { nativeProviders } from './native-providers.js'
 import type { Ort } from './ort.js'
+import { transpose } from './transpose.js'
 
 /** The name of the adapted module. */
 const MODULE = 'block.linear'
@@ -341,7 +342,7 @@ function layerModel(weight: Float32Array, bias: Float32Array | null, [d1, d2]: S
       outputs: [bias ? 'product' : 'y'],
     },
   ]
-  const initializers = [constant('weight', [d2, d1], transpose(weight, [d1, d2]))]
+  const initializers = [constant('weight', [d2, d1], transpose(weight, d1, d2))]
   if (bias) {
     nodes.push({ name: `${name}/Add`, opType: 'Add', inputs: ['product', 'bias'], outputs: ['y'] })
     initializers.push(constant('bias', [d1], bias))
@@ -389,9 +390,4 @@ function floats(name: string, dims: readonly (number | string)[]): NewValue {
 function constant(name: string, dims: readonly number[], values: Float32Array): NewTensor {
   const data = new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
   return { name, dims, dataType: DataType.float, data }
-}
-
-/** Returns the matrix `[d1, d2]` as `[d2, d1]`. */
-function transpose(weight: Float32Array, [d1, d2]: Shape): Float32Array {
-  return Float32Array.from({ length: d1 * d2 }, (_, p) => weight[(p % d1) * d2 + Math.floor(p / d1)])
 }

@@ -9,6 +9,7 @@ import {
 } from '@fourierft/core'
 import type { InferenceSession, Tensor } from 'onnxruntime-common'
 import type { ReplacedModule, SessionAdapter } from '../session-adapter.js'
+import { transpose } from '../transpose.js'
 import type { TrainingSession } from './training-session.js'
 
 /** One vector of trained numbers. */
@@ -59,8 +60,8 @@ export class Parameters {
       input: names.weight,
       dims: [inFeatures, outFeatures],
       values: Float32Array.from(weight),
-      encode: (values: Float32Array) => transposed(values, outFeatures, inFeatures),
-      decode: (gradient: Float32Array) => transposed(gradient, inFeatures, outFeatures),
+      encode: (values: Float32Array) => transpose(values, outFeatures, inFeatures),
+      decode: (gradient: Float32Array) => transpose(gradient, inFeatures, outFeatures),
     }
     if (names.bias === undefined) return [ofWeight]
     const values = bias ? Float32Array.from(bias) : new Float32Array(outFeatures)
@@ -174,12 +175,4 @@ function withValues(
   }
   const { config, modules: adapted, baseTensors, ignoredTensors, metadata } = trained
   return new Adapter({ config, modules: adapted, savedTensors, baseTensors, ignoredTensors, metadata })
-}
-
-/** `[rows, columns]` → `[columns, rows]` */
-function transposed(values: Float32Array, rows: number, columns: number): Float32Array {
-  const result = new Float32Array(values.length)
-  for (let i = 0; i < rows; i++)
-    for (let j = 0; j < columns; j++) result[j * rows + i] = values[i * columns + j]
-  return result
 }

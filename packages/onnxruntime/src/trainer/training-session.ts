@@ -16,8 +16,9 @@ import type { InferenceSession, Tensor } from 'onnxruntime-common'
 import { feedsError } from '../feeds-error.js'
 import { layersByKey } from '../matched-layers.js'
 import type { Ort } from '../ort.js'
-import { type Enqueue, runtimeQueue } from '../runtime-queue.js'
+import { parameterInputs } from '../parameter-inputs.js'
 import type { SessionAdapter } from '../session-adapter.js'
+import { SessionRuns } from '../session-runs.js'
 import type { TrainingBatch } from './trainer.js'
 
 /** A model that has become the training graph of one adapter. */
@@ -38,12 +39,9 @@ export class TrainingSession {
   readonly modelDigest: string
   readonly #loss: Loss
   readonly #session: InferenceSession
-  readonly #enqueue: Enqueue
+  readonly #runs: SessionRuns
   readonly #inputNames: ReadonlySet<string>
   readonly #adapterInputs: ReadonlySet<string>
-  #running = 0
-  #onIdle: (() => void) | undefined
-  #released: Promise<void> | undefined
 
   constructor(session: InferenceSession, ort: Ort, { inputs, graph, loss, modelDigest }: AttachedTraining) {
     this.modelDigest = modelDigest
@@ -52,14 +50,13 @@ export class TrainingSession {
     this.graph = graph
     this.#loss = loss
     this.#session = session
-    this.#enqueue = runtimeQueue(ort)
+    this.#runs = new SessionRuns(session, ort)
     this.#inputNames = new Set(session.inputNames)
-    const weights = Array.from(inputs.weights.values(), ({ weight, bias }) => [weight, bias ?? weight])
-    this.#adapterInputs = new Set([inputs.rows, ...inputs.coefficients.values(), ...weights.flat()])
+    this.#adapterInputs = new Set([inputs.rows, ...parameterInputs(inputs)])
   }
 
   get isReleased(): boolean {
-    return this.#released !== undefined
+    return this.#runs.isReleased
   }
 
   /**
@@ -82,32 +79,19 @@ export class TrainingSession {
       if (this.#inputNames.has(name) || !modelInputs.includes(name)) all[name] = tensor as Tensor
     for (const [name, tensor] of Object.entries(adapterFeeds))
       if (this.#inputNames.has(name)) all[name] = tensor
-    this.#running++
     try {
-      return await this.#enqueue(async () => {
+      return await this.#runs.run(async () => {
         if (this.isReleased) throw invalidState('the trainer was released', 'create another one')
         return this.#session.run(all, [...fetches])
       })
     } catch (error) {
       throw FourierFTError.isInstance(error) ? error : this.#explain({ feeds, labels }, error)
-    } finally {
-      this.#running--
-      if (this.#running === 0) this.#onIdle?.()
     }
   }
 
   /** Frees the session after its current runs. */
   release(): Promise<void> {
-    this.#released ??= this.#release()
-    return this.#released
-  }
-
-  async #release(): Promise<void> {
-    if (this.#running > 0)
-      await new Promise<void>((done) => {
-        this.#onIdle = done
-      })
-    await this.#enqueue(() => this.#session.release())
+    return this.#runs.release()
   }
 
   /** Rejects labels of another type, which ONNX Runtime would misread or reject without their name, and labels out of range. */
@@ -182,11 +166,7 @@ export function attachForTraining(model: OnnxModel, adapter: SessionAdapter, los
     isResized && valuesOfFreeWidth(layerAt(key))?.includes(loss.output) ? [weight.length / inFeatures] : [],
   ).flat()
   const inputs = attachBranches(model, branches, { replaceable })
-  const weights = Array.from(inputs.weights.values(), ({ weight, bias }) =>
-    bias ? [weight, bias] : [weight],
-  )
-  const targets = [...inputs.coefficients.values(), ...weights.flat()]
-  const graph = makeTrainingGraph(model, { loss, targets })
+  const graph = makeTrainingGraph(model, { loss, targets: parameterInputs(inputs) })
   return { inputs, graph: { ...graph, outputSize: resizedSize ?? graph.outputSize }, loss, modelDigest }
 }
 
