@@ -212,7 +212,7 @@ describe('a choice with a known condition', () => {
 })
 
 describe('a choice whose condition is an input', () => {
-  test('is refused by the name of its node, and the model does not change', () => {
+  test('is rejected by the name of its node, and the model does not change', () => {
     const create = () =>
       modelOf([choice('free', ['z'], adding('w', 'r'), negating), node('Neg', ['z'], ['y'])], {
         inputs: [value('x'), flag('free')],
@@ -490,7 +490,7 @@ describe('functions', () => {
     expect((await resultsOf(prepared, { x })).y.data).toEqual(Float32Array.of(-1, 2, -3, -4))
   })
 
-  test('that call themselves are refused', () => {
+  test('that call themselves are rejected', () => {
     const endless: NewFunction = { ...scaled, nodes: [call('Scaled', ['v'], ['result', 'kept'])] }
     const [code, message] = codeOf(() =>
       prepareTraining(modelWith([call('Scaled', ['x'], ['y'])], [endless]), { targets: ['x'] }),
@@ -499,7 +499,7 @@ describe('functions', () => {
     expect(message).toContain('call each other more than 64 deep')
   })
 
-  test('that multiply beyond all bounds are refused', () => {
+  test('that multiply beyond all bounds are rejected', () => {
     const doubling = Array.from(
       { length: 40 },
       (_, i): NewFunction => ({
@@ -526,7 +526,7 @@ describe('functions', () => {
     expect(code).toBe('INVALID_ONNX')
   })
 
-  test('of another opset are refused by name', () => {
+  test('of another opset are rejected by name', () => {
     const other = { ...scaled, opsetImports: new Map([['', 13]]) }
     const [code, message] = codeOf(() =>
       prepareTraining(modelWith([call('Scaled', ['x'], ['y'])], [other]), { targets: ['x'] }),

@@ -271,8 +271,8 @@ describe('models of opset 11', () => {
   })
 })
 
-describe('refuses what opset 16 does not have', () => {
-  const refused: readonly [string, OldModel, string][] = [
+describe('rejects what opset 16 does not have', () => {
+  const rejected: readonly [string, OldModel, string][] = [
     [
       'the mask of Dropout',
       { nodes: [{ ...one('Dropout'), outputs: ['y', 'mask'] }], outputs: ['y', 'mask'] },
@@ -308,7 +308,7 @@ describe('refuses what opset 16 does not have', () => {
     ['opset 10', { nodes: [one('Relu')], opset: 10 }, 'uses opset 10; training needs opset 11 or later'],
   ]
 
-  test.each(refused)('%s', (_, old, message) => {
+  test.each(rejected)('%s', (_, old, message) => {
     let error: unknown
     try {
       raised(oldModel(old))

@@ -9,9 +9,9 @@
  * | Squeeze, Unsqueeze, ReduceSum | 13 | `axes` is an input | the attribute becomes a constant |
  * | Split | 13 | `split` is an input | the attribute becomes a constant |
  * | Softmax, LogSoftmax, Hardmax | 13 | one axis, by default the last, instead of all axes from `axis`, by default 1 | joined axes are one axis during the operator |
- * | Dropout | 12, 13 | `ratio` is an input, the mask of inference is all true | the attribute is removed; a mask that is read is refused |
- * | BatchNormalization | 14, 15 | training is an attribute, not a number of outputs | training is refused |
- * | Resize | 13 | `roi` and `scales` are optional, no `tf_half_pixel_for_nn` | unused inputs are omitted; that mode is refused |
+ * | Dropout | 12, 13 | `ratio` is an input, the mask of inference is all true | the attribute is removed; a mask that is read is rejected |
+ * | BatchNormalization | 14, 15 | training is an attribute, not a number of outputs | training is rejected |
+ * | Resize | 13 | `roi` and `scales` are optional, no `tf_half_pixel_for_nn` | unused inputs are omitted; that mode is rejected |
  * | RoiAlign | 16 | the coordinates are shifted by half a pixel by default | the attribute is set to the former default |
  * | ArgMax, ArgMin | 12, 13 | new `select_last_index`, by default off | nothing |
  * | Clip, Max, Min, ReduceMax, ReduceMin, MaxPool | 12, 13 | more types | nothing |

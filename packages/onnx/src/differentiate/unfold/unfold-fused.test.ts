@@ -999,7 +999,7 @@ test('layers share their masks', () => {
   expect([count('Softmax'), count('Where'), count('Range')]).toEqual([2, 2, 2])
 })
 
-const refused: [string, FusedCase, RegExp][] = [
+const rejected: [string, FusedCase, RegExp][] = [
   ['an attribute that is not known', mha(['q', 'k', 'v'], { shiny: int(1) }), /has the attribute shiny/],
   [
     'no number of heads',
@@ -1062,7 +1062,7 @@ const refused: [string, FusedCase, RegExp][] = [
   ],
   ['heads that nothing shows', onnx(['q', 'k', 'v'], {}, { values: flat }), /how many heads/],
 ]
-test.each(refused)('a form that is not covered is named: %s', (_, testCase, message) => {
+test.each(rejected)('a form that is not covered is named: %s', (_, testCase, message) => {
   const model = modelOf(testCase)
   const unfold = () =>
     unfoldFused(model, { active: new Set([...Object.keys(testCase.inputs), 'y']), seeds: ['y'] })
