@@ -3,7 +3,14 @@
  *
  * @see Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022, equation 3
  */
-import { DataType, findLinearLayers, type LinearLayer, type NewNode, type OnnxModel, productsOf } from '@fourierft/onnx'
+import {
+  DataType,
+  findLinearLayers,
+  type LinearLayer,
+  type NewNode,
+  type OnnxModel,
+  productsOf,
+} from '@fourierft/onnx'
 
 /** The inputs of one adapted layer. */
 export interface LoraInputs {
@@ -57,7 +64,11 @@ function insertBranch(
 ): void {
   const [output] = outputNode.outputs as [string]
   const name = (step: string) => `${output}.lora.${step}`
-  const node = (opType: string, inputs: string[], result: string): NewNode => ({ opType, inputs, outputs: [result] })
+  const node = (opType: string, inputs: string[], result: string): NewNode => ({
+    opType,
+    inputs,
+    outputs: [result],
+  })
   outputNode.setOutput(0, name('base'))
   outputNode.graph.insertAfter(outputNode, [
     node('MatMul', [input, down], name('low')),
