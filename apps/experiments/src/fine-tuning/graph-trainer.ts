@@ -85,6 +85,6 @@ export class GraphTrainer {
   }
 }
 
-function numberOf(tensor: { readonly data: unknown } | undefined): number {
-  return Number((tensor?.data as ArrayLike<number>)[0])
+function numberOf(tensor: { readonly data: unknown }): number {
+  return Number((tensor.data as ArrayLike<number>)[0])
 }
