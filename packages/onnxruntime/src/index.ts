@@ -14,6 +14,7 @@ export {
 } from '@fourierft/onnx'
 export type { AdaptedSession, RunOptions } from './adapted-session.js'
 export { createSession, type SessionOptions } from './create-session.js'
+export { type MergedModel, type MergeModelOptions, mergeModel } from './merge-model.js'
 export type { GivenModel, ModelBytes, ModelSource } from './model-source.js'
 export { adviceFor, type ModuleNames, readModuleNames, withoutAbsent } from './module-names.js'
 export { registerFourierFTBackend } from './native-backend.js'

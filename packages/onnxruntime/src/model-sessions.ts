@@ -84,7 +84,10 @@ export class ModelSessions {
   async openMerged(added: readonly Applied<SessionAdapter>[]): Promise<AdaptedGraph> {
     const opened = await this.openModel()
     const { model, ...externalData } = opened
-    await bakeAdapters(model, added, this.readExternal(opened))
+    await bakeAdapters(model, added, {
+      readExternal: this.readExternal(opened),
+      inlineUpTo: Number.POSITIVE_INFINITY,
+    })
     return this.graphWithoutSlots(await this.#create({ bytes: model.toBytes(), ...externalData }))
   }
 
