@@ -34,7 +34,7 @@ async function replaceFile(target: string, content: Content): Promise<void> {
     const handle = await open(temporary, 'wx')
     try {
       if (replaced) await handle.chmod(replaced.mode & 0o7777)
-      await handle.writeFile(content)
+      await writeFile(handle, content)
       await handle.sync()
     } finally {
       await handle.close()

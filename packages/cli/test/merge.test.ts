@@ -4,38 +4,28 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { createAdapter, createConfig, savePretrained } from '@fourierft/core'
-import { createModel, DataType } from '@fourierft/onnx'
 import * as ort from 'onnxruntime-node'
 import { beforeEach, expect, test } from 'vitest'
 import { capturedRun } from './captured-run.js'
+import { linearModel } from './linear-model.js'
 
 let directory: string
 let model: string
 let adapter: string
 
-/** Writes y = x·W with the module `block.linear`, and an adapter for it. */
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), 'fourierft-merge-'))
   model = join(directory, 'model.onnx')
   adapter = join(directory, 'adapter')
-  const value = (name: string, width: number) => ({ name, dataType: DataType.float, dims: ['rows', width] })
-  const data = new Uint8Array(Float32Array.from({ length: 48 }, (_, i) => Math.cos(i)).buffer)
-  const graph = {
-    name: 'main',
-    nodes: [{ name: '/block/linear/MatMul', opType: 'MatMul', inputs: ['x', 'w'], outputs: ['y'] }],
-    inputs: [value('x', 8)],
-    outputs: [value('y', 6)],
-    initializers: [{ name: 'w', dims: [8, 6], dataType: DataType.float, data }],
-  }
-  await writeFile(model, createModel(graph, { opset: 17 }).toBytes())
+  await writeFile(model, linearModel({ 'block.linear': [6, 8] }))
   const config = createConfig({ nFrequency: 12, scaling: 50, initWeights: false, targetModules: ['linear'] })
   await savePretrained(createAdapter(config, { 'block.linear': [6, 8] }), pathToFileURL(adapter))
 })
 
 async function outputOf(path: string) {
   const session = await ort.InferenceSession.create(path)
-  const x = new ort.Tensor('float32', new Float32Array(8).fill(1), [1, 8])
-  return (await session.run({ x })).y?.data as Float32Array
+  const x8 = new ort.Tensor('float32', new Float32Array(8).fill(1), [1, 8])
+  return (await session.run({ x8 }))['block.linear']?.data as Float32Array
 }
 
 test('writes a model whose outputs the adapter changes; the model stays', async () => {
