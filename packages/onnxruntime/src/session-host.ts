@@ -38,6 +38,8 @@ export interface SessionHostInit {
   /** Prepares further sessions. It is called once, when another session is needed. */
   readonly sessions: () => Promise<ModelSessions>
   readonly moduleNames: ModuleNames
+  /** Outputs that the first session does not have, but the graphs with slots have. */
+  readonly addedOutputs?: readonly InferenceSession.ValueMetadata[]
 }
 
 export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
@@ -56,7 +58,7 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
   #current: SharedGraph
   #ended: Ending | undefined
 
-  constructor({ graph, sessions, moduleNames }: SessionHostInit) {
+  constructor({ graph, sessions, moduleNames, addedOutputs = [] }: SessionHostInit) {
     this.#openSessions = sessions
     this.#moduleNames = moduleNames
     this.#current = this.#share(graph)
@@ -65,8 +67,8 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
     this.signature = {
       inputNames: inputNames.filter((name) => !graph.feeds(name)),
       inputMetadata: inputMetadata.filter(({ name }) => !graph.feeds(name)),
-      outputNames,
-      outputMetadata,
+      outputNames: [...outputNames, ...addedOutputs.map(({ name }) => name)],
+      outputMetadata: [...outputMetadata, ...addedOutputs],
     }
   }
 
