@@ -12,6 +12,7 @@ import type { PreTrainedModel } from '@huggingface/transformers'
 import type { InferenceSession } from 'onnxruntime-common'
 import { overrideCalls, viewOf } from './call-views.js'
 import { checkOptions } from './check-options.js'
+import { type ClassLabels, configWithLabels, labelsInCall } from './class-labels.js'
 import type { PipelineLike } from './library.js'
 import type { CallSnapshot, DividedAdapter, MergedParts, ModelHost } from './model-host.js'
 import { type ModelPart, PartSession, type RunArguments } from './model-part.js'
@@ -59,12 +60,12 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> {
       ...this.#sessions((part, args) => this.#call((snapshot) => host.run(snapshot, part, args))),
     }
     const restoreModelCalls = overrideCalls(model, (call) =>
-      this.#call((snapshot) => call(this.#view(snapshot))),
+      this.#call((snapshot, labels) => call(this.#view(snapshot, labels))),
     )
     const restorePipelineCalls =
       pipeline &&
       overrideCalls(pipeline, (call) =>
-        this.#call((snapshot) => call(viewOf(pipeline, { model: this.#view(snapshot) }))),
+        this.#call((snapshot, labels) => call(viewOf(pipeline, { model: this.#view(snapshot, labels) }))),
       )
     this.#restoreCalls = () => {
       restorePipelineCalls?.()
@@ -112,6 +113,8 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> {
   async mergeAndUnload(): Promise<PreTrainedModel> {
     await this.leave({ keep: 'merged', ended: DETACHED }, async ({ added, merged }) => {
       this.#restoreModel(await this.#host.unload(added, merged, this.matchedAdapters()))
+      const labels = labelsInCall({ added })
+      if (labels) this.model.config = configWithLabels(this.model.config, labels)
       mergedForGood.add(this.model)
     })
     return this.model
@@ -140,11 +143,11 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> {
   }
 
   /** Runs a call. Chooses its adapters before anything is awaited. */
-  async #call<T>(work: (snapshot: CallSnapshot) => Promise<T>): Promise<T> {
+  async #call<T>(work: (snapshot: CallSnapshot, labels: ClassLabels | undefined) => Promise<T>): Promise<T> {
     const { choice, merged } = this.callState()
     const snapshot = this.#host.beginCall(choice, merged)
     try {
-      return await work(snapshot)
+      return await work(snapshot, labelsInCall(choice))
     } finally {
       this.#host.endCall(snapshot)
     }
@@ -158,8 +161,12 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> {
     )
   }
 
-  #view(snapshot: CallSnapshot): PreTrainedModel {
+  /** Returns a view of the model for one call: with sessions that apply the call's adapters, and with the labels of these adapters. */
+  #view(snapshot: CallSnapshot, labels: ClassLabels | undefined): PreTrainedModel {
     const sessions = this.#sessions((part, args) => this.#host.run(snapshot, part, args))
-    return viewOf(this.model, { sessions: { ...this.model.sessions, ...sessions } })
+    return viewOf(this.model, {
+      sessions: { ...this.model.sessions, ...sessions },
+      ...(labels && { config: configWithLabels(this.model.config, labels) }),
+    })
   }
 }
