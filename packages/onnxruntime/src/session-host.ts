@@ -12,7 +12,7 @@ import {
   invalidState,
   rejectTrainedBiases,
 } from '@fourierft/core'
-import { checkWeight, type Loss, readLayer } from '@fourierft/onnx'
+import { biasOf, checkWeight, type Loss, readLayer, valuesOfFreeWidth } from '@fourierft/onnx'
 import type { InferenceSession } from 'onnxruntime-common'
 import type { AdaptedGraph, RunArguments } from './adapted-graph.js'
 import { slotsFor } from './adapter-slots.js'
@@ -131,6 +131,8 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
         {
           shape: [layer.outFeatures, layer.inFeatures],
           isPacked: layer.part === undefined && packed.has(layer.node),
+          hasBias: biasOf(layer) !== undefined,
+          outputs: valuesOfFreeWidth(layer)?.filter((value) => layer.graph.isOutput(value)) ?? [],
           read: async () => {
             checkWeight(layer)
             return readLayer(layer, sessions.readExternal(opened))

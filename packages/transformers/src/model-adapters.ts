@@ -12,10 +12,11 @@ import type { PreTrainedModel } from '@huggingface/transformers'
 import type { InferenceSession } from 'onnxruntime-common'
 import { overrideCalls, viewOf } from './call-views.js'
 import { checkOptions } from './check-options.js'
-import { type ClassLabels, configWithLabels, labelsInCall } from './class-labels.js'
+import { type ClassLabels, configWithLabels, labelsInCall, withLabels } from './class-labels.js'
 import type { PipelineLike } from './library.js'
 import type { CallSnapshot, DividedAdapter, MergedParts, ModelHost } from './model-host.js'
 import { type ModelPart, PartSession, type RunArguments } from './model-part.js'
+import { type NewHeadOptions, withNewHead } from './new-head.js'
 import { type ReadAdapterOptions, readAdapter } from './read-adapter.js'
 
 export interface LoadOptions extends ReadAdapterOptions {
@@ -102,6 +103,20 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> {
     options: CreateAdapterOptions = {},
   ): Promise<void> {
     await this.include(name, () => this.#host.newAdapter(config, options))
+  }
+
+  /**
+   * Gives an adapter a new head for these labels, in one step: its name, its scale and whether it is active are kept. For `train`.
+   *
+   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`; `UNSUPPORTED` if the model cannot have a head of another size; `INVALID_STATE` if the adapter is
+   *   merged or changes meanwhile; an error changes nothing
+   * @internal
+   */
+  async giveHead(name: string, labels: ClassLabels, options: Omit<NewHeadOptions, 'labels'>): Promise<void> {
+    await this.exchange(name, async (old) => {
+      const size = { ...options, labels: labels.names.length }
+      return withLabels(await withNewHead(old, await this.#host.headLayers(), size), labels)
+    })
   }
 
   /**

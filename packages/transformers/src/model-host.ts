@@ -2,15 +2,16 @@
  * `ModelHost`: applies adapters in the sessions of a model. Each adapter is divided among the sessions, and a call keeps the graphs of all sessions
  * until it ends.
  */
-import type {
-  Adapter,
-  AdapterHost,
-  Applied,
-  Choice,
-  CreateAdapterOptions,
-  FourierFTConfig,
-  FourierFTOptions,
-  MatchedAdapter,
+import {
+  type Adapter,
+  type AdapterHost,
+  type Applied,
+  type Choice,
+  type CreateAdapterOptions,
+  type FourierFTConfig,
+  FourierFTError,
+  type FourierFTOptions,
+  type MatchedAdapter,
 } from '@fourierft/core'
 import { findLinearLayers, headModules, LOGITS, nameWithHead } from '@fourierft/onnx'
 import { type ModuleNames, withoutAbsent } from '@fourierft/onnxruntime'
@@ -28,6 +29,7 @@ import { locateModules, type ModuleLocation, namesInModel } from './locate-modul
 import { checkHead } from './missing-head.js'
 import type { ModelFiles } from './model-files.js'
 import type { ModelPart, RunArguments } from './model-part.js'
+import type { HeadLayers } from './new-head.js'
 
 /** An adapter that is divided among the sessions: it has a share for each session that contains some of its modules. */
 export interface DividedAdapter extends MatchedAdapter {
@@ -167,6 +169,24 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
     for (const { head } of this.#parts)
       for (const module of head ? headModules(head) : []) layers.delete(module)
     return newAdapter(layers, config, options)
+  }
+
+  /**
+   * Returns the layers that make the model's head: those of an added head, or the one layer that computes the logits.
+   *
+   * @throws {FourierFTError} `UNSUPPORTED` if the layer cannot have another number of labels
+   */
+  async headLayers(): Promise<HeadLayers> {
+    const layers = await this.namedLayers()
+    const [head] = this.#parts.flatMap((part) => part.head ?? [])
+    if (head) return { layers, output: head.output, missing: headModules(head) }
+    const [output, ...others] = [...layers].filter(([, { outputs }]) => outputs.includes(LOGITS))
+    if (output && others.length === 0) return { layers, output: output[0], missing: [] }
+    throw new FourierFTError(
+      'UNSUPPORTED',
+      'the model cannot get a head for other labels: no linear layer directly computes its output logits',
+      { advice: 'use the labels of the model, or export the model without its head' },
+    )
   }
 
   /** Returns the layers of all sessions, and of an added head, under the names that they have in PyTorch's model with that head. */
