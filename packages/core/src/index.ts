@@ -36,6 +36,7 @@ export {
 export { nearestNames } from './adapter/nearest-names.js'
 export { compilePythonPattern, type PythonPattern } from './adapter/python-pattern.js'
 export { readSavedModule, type SavedModule } from './adapter/saved-module.js'
+export { standardNormal } from './adapter/standard-normal.js'
 export { rejectTrainedBiases } from './adapter/trained-biases.js'
 export { AdapterSet } from './adapter-set/adapter-set.js'
 export { type Applied, type Choice, isSameChoice, type RowAdapter } from './adapter-set/choice.js'

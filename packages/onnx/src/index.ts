@@ -43,6 +43,17 @@ export {
   type TrainingGraph,
   type TrainingGraphOptions,
 } from './differentiate/training-graph.js'
+export { addHead } from './heads/add-head.js'
+export { HEAD_TASKS, type HeadTask } from './heads/architectures.js'
+export {
+  type Head,
+  type HeadConfig,
+  headFor,
+  headModules,
+  LOGITS,
+  type ModelOutput,
+  nameWithHead,
+} from './heads/head.js'
 export { checkWeight } from './layers/check-weight.js'
 export { decideProducts } from './layers/join-products.js'
 export { biasOf, type LayerBias } from './layers/layer-bias.js'

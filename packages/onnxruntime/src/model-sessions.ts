@@ -1,6 +1,6 @@
 /** `ModelSessions`: opens one model in the user's ONNX Runtime: unchanged, with slots (`AdapterSlots`), or with adapters in its weights. */
 import { type Adapter, type Applied, FourierFTError } from '@fourierft/core'
-import type { Loss, ReadExternal } from '@fourierft/onnx'
+import type { Loss, OnnxModel, ReadExternal } from '@fourierft/onnx'
 import type { InferenceSession } from 'onnxruntime-common'
 import { AdaptedGraph } from './adapted-graph.js'
 import { type AdapterSlots, attachSlots, bakeAdapters, NO_SLOTS } from './adapter-slots.js'
@@ -12,31 +12,38 @@ import { type Enqueue, runtimeQueue } from './runtime-queue.js'
 import type { SessionAdapter } from './session-adapter.js'
 import { attachForTraining, TrainingSession } from './trainer/training-session.js'
 
+export interface ModelSessionsInit {
+  readonly ort: Ort
+  readonly file: ModelFile
+  readonly options: InferenceSession.SessionOptions
+  readonly nativeProblem: string | undefined
+  readonly edit: ((model: OnnxModel) => void) | undefined
+}
+
 export class ModelSessions {
   /** The reason why the native kernel is not used; undefined if it is used. */
   readonly nativeProblem: string | undefined
   readonly #ort: Ort
   readonly #file: ModelFile
   readonly #options: InferenceSession.SessionOptions
+  readonly #edit: ModelSessionsInit['edit']
   readonly #enqueue: Enqueue
 
   /** Called by `openSessions`. */
-  constructor(
-    ort: Ort,
-    file: ModelFile,
-    options: InferenceSession.SessionOptions,
-    nativeProblem: string | undefined,
-  ) {
+  constructor({ ort, file, options, nativeProblem, edit }: ModelSessionsInit) {
     this.#ort = ort
     this.#file = file
     this.#options = options
     this.nativeProblem = nativeProblem
+    this.#edit = edit
     this.#enqueue = runtimeQueue(ort)
   }
 
   /** Reads the file, to inspect or edit it. */
-  openModel(): Promise<OpenModel> {
-    return this.#file.open()
+  async openModel(): Promise<OpenModel> {
+    const opened = await this.#file.open()
+    this.#edit?.(opened.model)
+    return opened
   }
 
   /** Same as {@link findAdapterLayers}. */

@@ -25,6 +25,9 @@ export interface NamedLayer {
   readonly shape: Shape
   /** Whether it consists of several modules that have names, such as q, k and v. */
   readonly isPacked: boolean
+  readonly hasBias: boolean
+  /** The outputs of the model that only operators of any width compute from this layer: the layer may be replaced by one of another width. */
+  readonly outputs: readonly string[]
   /**
    * Reads the weight and the bias.
    *

@@ -12,7 +12,7 @@ import {
   invalidState,
   rejectTrainedBiases,
 } from '@fourierft/core'
-import { checkWeight, type Loss, readLayer } from '@fourierft/onnx'
+import { biasOf, checkWeight, type Loss, readLayer, valuesOfFreeWidth } from '@fourierft/onnx'
 import type { InferenceSession } from 'onnxruntime-common'
 import type { AdaptedGraph, RunArguments } from './adapted-graph.js'
 import { slotsFor } from './adapter-slots.js'
@@ -38,6 +38,8 @@ export interface SessionHostInit {
   /** Prepares further sessions. It is called once, when another session is needed. */
   readonly sessions: () => Promise<ModelSessions>
   readonly moduleNames: ModuleNames
+  /** Outputs that the first session does not have, but the graphs with slots have. */
+  readonly addedOutputs?: readonly InferenceSession.ValueMetadata[]
 }
 
 export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
@@ -56,7 +58,7 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
   #current: SharedGraph
   #ended: Ending | undefined
 
-  constructor({ graph, sessions, moduleNames }: SessionHostInit) {
+  constructor({ graph, sessions, moduleNames, addedOutputs = [] }: SessionHostInit) {
     this.#openSessions = sessions
     this.#moduleNames = moduleNames
     this.#current = this.#share(graph)
@@ -65,8 +67,8 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
     this.signature = {
       inputNames: inputNames.filter((name) => !graph.feeds(name)),
       inputMetadata: inputMetadata.filter(({ name }) => !graph.feeds(name)),
-      outputNames,
-      outputMetadata,
+      outputNames: [...outputNames, ...addedOutputs.map(({ name }) => name)],
+      outputMetadata: [...outputMetadata, ...addedOutputs],
     }
   }
 
@@ -129,6 +131,8 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
         {
           shape: [layer.outFeatures, layer.inFeatures],
           isPacked: layer.part === undefined && packed.has(layer.node),
+          hasBias: biasOf(layer) !== undefined,
+          outputs: valuesOfFreeWidth(layer)?.filter((value) => layer.graph.isOutput(value)) ?? [],
           read: async () => {
             checkWeight(layer)
             return readLayer(layer, sessions.readExternal(opened))

@@ -57,6 +57,8 @@ export interface ModelSession {
 
 /** The part of a pipeline that this package uses. */
 export interface PipelineLike {
+  /** Without an alias: `text-classification`, not `sentiment-analysis`. */
+  readonly task?: string
   model: PreTrainedModel
 }
 

@@ -12,9 +12,11 @@ import type { PreTrainedModel } from '@huggingface/transformers'
 import type { InferenceSession } from 'onnxruntime-common'
 import { overrideCalls, viewOf } from './call-views.js'
 import { checkOptions } from './check-options.js'
+import { type ClassLabels, configWithLabels, labelsInCall, withLabels } from './class-labels.js'
 import type { PipelineLike } from './library.js'
 import type { CallSnapshot, DividedAdapter, MergedParts, ModelHost } from './model-host.js'
 import { type ModelPart, PartSession, type RunArguments } from './model-part.js'
+import { type NewHeadOptions, withNewHead } from './new-head.js'
 import { type ReadAdapterOptions, readAdapter } from './read-adapter.js'
 
 export interface LoadOptions extends ReadAdapterOptions {
@@ -59,12 +61,12 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> {
       ...this.#sessions((part, args) => this.#call((snapshot) => host.run(snapshot, part, args))),
     }
     const restoreModelCalls = overrideCalls(model, (call) =>
-      this.#call((snapshot) => call(this.#view(snapshot))),
+      this.#call((snapshot, labels) => call(this.#view(snapshot, labels))),
     )
     const restorePipelineCalls =
       pipeline &&
       overrideCalls(pipeline, (call) =>
-        this.#call((snapshot) => call(viewOf(pipeline, { model: this.#view(snapshot) }))),
+        this.#call((snapshot, labels) => call(viewOf(pipeline, { model: this.#view(snapshot, labels) }))),
       )
     this.#restoreCalls = () => {
       restorePipelineCalls?.()
@@ -104,6 +106,20 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> {
   }
 
   /**
+   * Gives an adapter a new head for these labels, in one step: its name, its scale and whether it is active are kept. For `train`.
+   *
+   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`; `UNSUPPORTED` if the model cannot have a head of another size; `INVALID_STATE` if the adapter is
+   *   merged or changes meanwhile; an error changes nothing
+   * @internal
+   */
+  async giveHead(name: string, labels: ClassLabels, options: Omit<NewHeadOptions, 'labels'>): Promise<void> {
+    await this.exchange(name, async (old) => {
+      const size = { ...options, labels: labels.names.length }
+      return withLabels(await withNewHead(old, await this.#host.headLayers(), size), labels)
+    })
+  }
+
+  /**
    * Adds the ΔW of the active adapters to the weights for good, and detaches the model. All adapters are removed. Does not wait for running calls.
    *
    * @returns the model, with plain sessions of ONNX Runtime
@@ -112,6 +128,8 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> {
   async mergeAndUnload(): Promise<PreTrainedModel> {
     await this.leave({ keep: 'merged', ended: DETACHED }, async ({ added, merged }) => {
       this.#restoreModel(await this.#host.unload(added, merged, this.matchedAdapters()))
+      const labels = labelsInCall({ added })
+      if (labels) this.model.config = configWithLabels(this.model.config, labels)
       mergedForGood.add(this.model)
     })
     return this.model
@@ -140,11 +158,11 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> {
   }
 
   /** Runs a call. Chooses its adapters before anything is awaited. */
-  async #call<T>(work: (snapshot: CallSnapshot) => Promise<T>): Promise<T> {
+  async #call<T>(work: (snapshot: CallSnapshot, labels: ClassLabels | undefined) => Promise<T>): Promise<T> {
     const { choice, merged } = this.callState()
     const snapshot = this.#host.beginCall(choice, merged)
     try {
-      return await work(snapshot)
+      return await work(snapshot, labelsInCall(choice))
     } finally {
       this.#host.endCall(snapshot)
     }
@@ -158,8 +176,12 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> {
     )
   }
 
-  #view(snapshot: CallSnapshot): PreTrainedModel {
+  /** Returns a view of the model for one call: with sessions that apply the call's adapters, and with the labels of these adapters. */
+  #view(snapshot: CallSnapshot, labels: ClassLabels | undefined): PreTrainedModel {
     const sessions = this.#sessions((part, args) => this.#host.run(snapshot, part, args))
-    return viewOf(this.model, { sessions: { ...this.model.sessions, ...sessions } })
+    return viewOf(this.model, {
+      sessions: { ...this.model.sessions, ...sessions },
+      ...(labels && { config: configWithLabels(this.model.config, labels) }),
+    })
   }
 }

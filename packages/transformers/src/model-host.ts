@@ -2,17 +2,18 @@
  * `ModelHost`: applies adapters in the sessions of a model. Each adapter is divided among the sessions, and a call keeps the graphs of all sessions
  * until it ends.
  */
-import type {
-  Adapter,
-  AdapterHost,
-  Applied,
-  Choice,
-  CreateAdapterOptions,
-  FourierFTConfig,
-  FourierFTOptions,
-  MatchedAdapter,
+import {
+  type Adapter,
+  type AdapterHost,
+  type Applied,
+  type Choice,
+  type CreateAdapterOptions,
+  type FourierFTConfig,
+  FourierFTError,
+  type FourierFTOptions,
+  type MatchedAdapter,
 } from '@fourierft/core'
-import { findLinearLayers } from '@fourierft/onnx'
+import { findLinearLayers, headModules, LOGITS, nameWithHead } from '@fourierft/onnx'
 import { type ModuleNames, withoutAbsent } from '@fourierft/onnxruntime'
 import {
   type NamedLayer,
@@ -22,16 +23,20 @@ import {
   type SharedGraph,
 } from '@fourierft/onnxruntime/host'
 import type { InferenceSession } from 'onnxruntime-common'
+import { type ClassLabels, labelsOf } from './class-labels.js'
 import { divideAdapter, modulesOf } from './divide-adapter.js'
 import { locateModules, type ModuleLocation, namesInModel } from './locate-modules.js'
+import { checkHead } from './missing-head.js'
 import type { ModelFiles } from './model-files.js'
 import type { ModelPart, RunArguments } from './model-part.js'
+import type { HeadLayers } from './new-head.js'
 
 /** An adapter that is divided among the sessions: it has a share for each session that contains some of its modules. */
 export interface DividedAdapter extends MatchedAdapter {
   /** The adapter as it was loaded. */
   readonly source: Adapter
   readonly shares: ReadonlyMap<ModelPart, SessionAdapter>
+  readonly labels: ClassLabels | undefined
 }
 
 /** The graphs with merged weights, of the parts that the merged adapters change. */
@@ -58,6 +63,7 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
 
   match(name: string, source: Adapter): Promise<DividedAdapter> {
     return this.#files.during(async () => {
+      const labels = labelsOf(source)
       const { shares, openModels } = await this.#divide(withoutAbsent(source, this.#moduleNames))
       const matched = new Map<ModelPart, SessionAdapter>()
       for (const [part, share] of shares)
@@ -65,7 +71,7 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
       const replaces = Array.from(matched, ([part, share]) =>
         Array.from(share.replaces, ([key, module]) => [`${part.name}:${key}`, module] as const),
       )
-      return { source: source.withoutFiles(), shares: matched, replaces: new Map(replaces.flat()) }
+      return { source: source.withoutFiles(), shares: matched, labels, replaces: new Map(replaces.flat()) }
     })
   }
 
@@ -82,7 +88,8 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
     })
   }
 
-  merge(added: readonly Applied<DividedAdapter>[]): Promise<MergedParts> {
+  async merge(added: readonly Applied<DividedAdapter>[]): Promise<MergedParts> {
+    this.#checkHeads(added)
     return this.#files.during(async () => {
       const merged = new Map<ModelPart, SharedGraph>()
       try {
@@ -129,7 +136,12 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
     for (const { graph } of snapshot.values()) graph.drop()
   }
 
-  /** Runs one session of a call. */
+  /**
+   * Runs one session of a call.
+   *
+   * @throws {FourierFTError} `INVALID_STATE` if the call's adapters have no weights for the head that was added to the model; the errors of
+   *   `SessionHost.run`
+   */
   async run(
     snapshot: CallSnapshot,
     part: ModelPart,
@@ -137,11 +149,48 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
   ): Promise<InferenceSession.ReturnType> {
     const partOfCall = snapshot.get(part)
     if (partOfCall === undefined) throw new TypeError(`session ${part.name} belongs to another model`)
-    return part.host.run(partOfCall.graph, partOfCall.choice, part.host.runArguments(feeds, fetches, options))
+    const args = part.host.runArguments(feeds, fetches, options)
+    if (part.head && fetchesLogits(args.fetches)) checkHead(part.head, partOfCall.choice)
+    return part.host.run(partOfCall.graph, partOfCall.choice, args)
+  }
+
+  /** Checks that the model gives logits when these adapters are merged. */
+  #checkHeads(added: readonly Applied<DividedAdapter>[]): void {
+    for (const part of this.#parts) if (part.head) checkHead(part.head, { added: addedTo(part, added) })
   }
 
   /** Creates an adapter for the layers of all sessions. */
-  newAdapter(config: FourierFTConfig | FourierFTOptions, options: CreateAdapterOptions): Promise<Adapter> {
+  async newAdapter(
+    config: FourierFTConfig | FourierFTOptions,
+    options: CreateAdapterOptions,
+  ): Promise<Adapter> {
+    const layers = new Map(await this.namedLayers())
+    // An added head is not a part of the model: it has no weights until it is trained.
+    for (const { head } of this.#parts)
+      for (const module of head ? headModules(head) : []) layers.delete(module)
+    return newAdapter(layers, config, options)
+  }
+
+  /**
+   * Returns the layers that make the model's head: those of an added head, or the one layer that computes the logits.
+   *
+   * @throws {FourierFTError} `UNSUPPORTED` if the layer cannot have another number of labels
+   */
+  async headLayers(): Promise<HeadLayers> {
+    const layers = await this.namedLayers()
+    const [head] = this.#parts.flatMap((part) => part.head ?? [])
+    if (head) return { layers, output: head.output, missing: headModules(head) }
+    const [output, ...others] = [...layers].filter(([, { outputs }]) => outputs.includes(LOGITS))
+    if (output && others.length === 0) return { layers, output: output[0], missing: [] }
+    throw new FourierFTError(
+      'UNSUPPORTED',
+      'the model cannot get a head for other labels: no linear layer directly computes its output logits',
+      { advice: 'use the labels of the model, or export the model without its head' },
+    )
+  }
+
+  /** Returns the layers of all sessions, and of an added head, under the names that they have in PyTorch's model with that head. */
+  namedLayers(): Promise<ReadonlyMap<string, NamedLayer>> {
     return this.#files.during(async () => {
       const layers = new Map<string, NamedLayer>()
       const parts: { name: string; layers: ReadonlyMap<string, NamedLayer> }[] = []
@@ -149,7 +198,8 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
       // If two layers have one name, the first one counts.
       for (const [module, layer] of parts.toReversed().flatMap((part) => namesInModel(part, parts)))
         layers.set(module, layer)
-      return newAdapter(layers, config, options)
+      const [head] = this.#parts.flatMap((part) => part.head ?? [])
+      return head ? new Map(Array.from(layers, ([name, layer]) => [nameWithHead(head, name), layer])) : layers
     })
   }
 
@@ -159,11 +209,12 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
    *
    * @param loaded all loaded adapters
    */
-  unload(
+  async unload(
     added: readonly Applied<DividedAdapter>[],
     merged: MergedParts | undefined,
     loaded: readonly DividedAdapter[],
   ): Promise<ReadonlyMap<string, InferenceSession>> {
+    if (added.length > 0) this.#checkHeads(added)
     return this.#files.during(async () => {
       const keepsMerged = added.length > 0
       const sessions = new Map<string, InferenceSession>()
@@ -221,6 +272,11 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
       openModels,
     }
   }
+}
+
+/** Whether a run returns the logits: without fetches it returns all outputs. */
+function fetchesLogits(fetches: InferenceSession.FetchesType | undefined): boolean {
+  return fetches === undefined || (Array.isArray(fetches) ? fetches.includes(LOGITS) : LOGITS in fetches)
 }
 
 function sharesOf(part: ModelPart, adapters: readonly DividedAdapter[]): SessionAdapter[] {
