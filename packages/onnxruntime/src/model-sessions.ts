@@ -1,6 +1,6 @@
 /** `ModelSessions`: opens one model in the user's ONNX Runtime: unchanged, with slots (`AdapterSlots`), or with adapters in its weights. */
 import { type Adapter, type Applied, FourierFTError } from '@fourierft/core'
-import type { Loss, OnnxModel, ReadExternal } from '@fourierft/onnx'
+import type { OnnxModel, ReadExternal } from '@fourierft/onnx'
 import type { InferenceSession } from 'onnxruntime-common'
 import { AdaptedGraph } from './adapted-graph.js'
 import { type AdapterSlots, attachSlots, bakeAdapters, NO_SLOTS } from './adapter-slots.js'
@@ -10,7 +10,7 @@ import type { ModuleNames } from './module-names.js'
 import type { Ort } from './ort.js'
 import { type Enqueue, runtimeQueue } from './runtime-queue.js'
 import type { SessionAdapter } from './session-adapter.js'
-import { attachForTraining, TrainingSession } from './trainer/training-session.js'
+import { attachForTraining, TrainingSession, type TrainingSettings } from './trainer/training-session.js'
 
 export interface ModelSessionsInit {
   readonly ort: Ort
@@ -101,11 +101,16 @@ export class ModelSessions {
   /**
    * Opens the training graph of one adapter: its branches and replaced layers, the loss, and their gradients.
    *
+   * @param opened the model, if it is not the one of this file. It is edited
    * @throws {FourierFTError} as `makeTrainingGraph`
    */
-  async training(adapter: SessionAdapter, loss: Loss): Promise<TrainingSession> {
-    const { model, ...externalData } = await this.openModel()
-    const attached = attachForTraining(model, adapter, loss)
+  async training(
+    adapter: SessionAdapter,
+    settings: TrainingSettings,
+    opened?: OpenModel,
+  ): Promise<TrainingSession> {
+    const { model, ...externalData } = opened ?? (await this.openModel())
+    const attached = attachForTraining(model, adapter, settings)
     const session = await this.#create({ bytes: model.toBytes(), ...externalData }, TRAINING_DEFAULTS)
     return new TrainingSession(session, this.#ort, attached)
   }

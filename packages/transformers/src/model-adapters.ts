@@ -8,6 +8,7 @@ import {
   type FourierFTConfig,
   type FourierFTOptions,
 } from '@fourierft/core'
+import type { Trainable, TrainableSession } from '@fourierft/onnxruntime/host'
 import type { PreTrainedModel } from '@huggingface/transformers'
 import type { InferenceSession } from 'onnxruntime-common'
 import { overrideCalls, viewOf } from './call-views.js'
@@ -18,6 +19,7 @@ import type { CallSnapshot, DividedAdapter, MergedParts, ModelHost } from './mod
 import { type ModelPart, PartSession, type RunArguments } from './model-part.js'
 import { type NewHeadOptions, withNewHead } from './new-head.js'
 import { type ReadAdapterOptions, readAdapter } from './read-adapter.js'
+import { trainedShares } from './whole-adapter.js'
 
 export interface LoadOptions extends ReadAdapterOptions {
   /** The adapter's name. Default: `default`. */
@@ -42,7 +44,7 @@ export function isMergedForGood(model: PreTrainedModel): boolean {
 
 const DETACHED: Ending = { problem: 'the model is detached', advice: 'call attach() again' }
 
-export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> {
+export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> implements Trainable {
   readonly model: PreTrainedModel
   readonly #host: ModelHost
   readonly #parts: readonly ModelPart[]
@@ -91,9 +93,10 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> {
 
   /**
    * Adds a new adapter for the layers of all sessions whose names are in the model's files or in `moduleNames`. The first adapter becomes active.
-   * This package cannot train it, but `getAdapter` and `savePretrained` export it. Whole layers (`modulesToSave`) start with the model's weights.
+   * `createTrainer` of `@fourierft/onnxruntime` trains it. Whole layers (`modulesToSave`) start with the model's weights.
    *
-   * @param config modules, number of coefficients, scaling, seed; the defaults are PEFT's
+   * @param config modules, number of coefficients, scaling, seed. The defaults are PEFT's, except that the coefficients start at zero:
+   *   the adapter changes nothing until it is trained. PEFT's random coefficients come with `initWeights: false`, or from `createConfig`
    * @throws {FourierFTError} `ADAPTER_EXISTS`, `MODULE_NOT_FOUND`, `INVALID_OPTION`, `INVALID_ENTRY_COUNT`, `INVALID_PATTERN`; `UNSUPPORTED` if
    *   a whole layer is quantised; then nothing is changed
    */
@@ -103,6 +106,22 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> {
     options: CreateAdapterOptions = {},
   ): Promise<void> {
     await this.include(name, () => this.#host.newAdapter(config, options))
+  }
+
+  /** @internal What a trainer needs of this model. */
+  get trainable(): TrainableSession {
+    return {
+      adapterToTrain: (name) => {
+        const chosen = this.chosenAdapter(name)
+        return { name: chosen.name, adapter: chosen.adapter.whole }
+      },
+      openTraining: (adapter, settings) => this.#host.openTraining(adapter, settings),
+      trainAdapter: (name, work) => this.train(work, name),
+      replaceAdapter: (name, whole) => {
+        const old = this.matchedAdapter(name)
+        this.replace(name, { ...old, whole, shares: trainedShares(old.shares, whole) })
+      },
+    }
   }
 
   /**

@@ -14,13 +14,15 @@ import {
   type MatchedAdapter,
 } from '@fourierft/core'
 import { findLinearLayers, headModules, LOGITS, nameWithHead } from '@fourierft/onnx'
-import { type ModuleNames, withoutAbsent } from '@fourierft/onnxruntime'
+import { type Loss, type ModuleNames, withoutAbsent } from '@fourierft/onnxruntime'
 import {
   type NamedLayer,
   newAdapter,
   type OpenModel,
   type SessionAdapter,
   type SharedGraph,
+  type TrainingSession,
+  type TrainingSettings,
 } from '@fourierft/onnxruntime/host'
 import type { InferenceSession } from 'onnxruntime-common'
 import { type ClassLabels, labelsOf } from './class-labels.js'
@@ -30,11 +32,12 @@ import { checkHead } from './missing-head.js'
 import type { ModelFiles } from './model-files.js'
 import type { ModelPart, RunArguments } from './model-part.js'
 import type { HeadLayers } from './new-head.js'
+import { partsOf, wholeAdapter, withKeys } from './whole-adapter.js'
 
 /** An adapter that is divided among the sessions: it has a share for each session that contains some of its modules. */
 export interface DividedAdapter extends MatchedAdapter {
-  /** The adapter as it was loaded. */
-  readonly source: Adapter
+  /** The adapter as it was loaded, or as it was trained. */
+  readonly whole: SessionAdapter
   readonly shares: ReadonlyMap<ModelPart, SessionAdapter>
   readonly labels: ClassLabels | undefined
 }
@@ -68,10 +71,8 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
       const matched = new Map<ModelPart, SessionAdapter>()
       for (const [part, share] of shares)
         matched.set(part, await part.host.match(name, share, openModels.get(part)))
-      const replaces = Array.from(matched, ([part, share]) =>
-        Array.from(share.replaces, ([key, module]) => [`${part.name}:${key}`, module] as const),
-      )
-      return { source: source.withoutFiles(), shares: matched, labels, replaces: new Map(replaces.flat()) }
+      const whole = wholeAdapter({ name, source: source.withoutFiles() }, matched, this.#namesOf(source))
+      return { whole, shares: matched, labels, replaces: whole.replaces }
     })
   }
 
@@ -109,8 +110,8 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
     for (const [part, graph] of merged) part.host.discard(graph)
   }
 
-  adapterOf({ source }: DividedAdapter): Adapter {
-    return source
+  adapterOf({ whole }: DividedAdapter): Adapter {
+    return whole.source
   }
 
   get isClosed(): boolean {
@@ -204,6 +205,26 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
   }
 
   /**
+   * Opens the training graph of an adapter: that of the session that computes the output of the loss.
+   *
+   * @param adapter a whole adapter
+   * @throws {FourierFTError} `INVALID_OPTION` if no session, or several, compute the output; `UNSUPPORTED` if the adapter has layers in another session;
+   *   and the errors of `SessionHost.openTraining`
+   */
+  openTraining(adapter: SessionAdapter, settings: TrainingSettings): Promise<TrainingSession> {
+    const { loss } = settings
+    return this.#files.during(async () => {
+      const part = partWithOutput(this.#parts, loss.output, partsOf(adapter))
+      const others = partsOf(adapter).filter((name) => name !== part.name)
+      if (others.length > 0) throw inOtherParts(part, others, loss)
+      return part.host.openTraining(
+        withKeys(adapter, (_, key) => key),
+        settings,
+      )
+    })
+  }
+
+  /**
    * Returns a plain session for each part, with these adapters in its weights. The caller has to release the sessions. If one of them cannot be
    * created, the other parts get their branches back. Closed parts are omitted.
    *
@@ -216,6 +237,8 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
   ): Promise<ReadonlyMap<string, InferenceSession>> {
     if (added.length > 0) this.#checkHeads(added)
     return this.#files.during(async () => {
+      // The model may have trainers in parts without adapters.
+      await Promise.all(this.#parts.map(({ host }) => host.releaseTrainings()))
       const keepsMerged = added.length > 0
       const sessions = new Map<string, InferenceSession>()
       const unloadedParts: ModelPart[] = []
@@ -248,6 +271,16 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
       await part.host.rebuild(shares).catch(() => undefined)
   }
 
+  /** Returns a function from a module's name in a part to its name in the adapter. */
+  #namesOf(adapter: Adapter): (part: ModelPart, name: string) => string {
+    const names = new Map<ModelPart, Map<string, string>>(this.#parts.map((part) => [part, new Map()]))
+    for (const module of modulesOf(adapter)) {
+      const location = this.#locations.get(module)
+      if (location) names.get(location.part)?.set(location.name, module)
+    }
+    return (part, name) => names.get(part)?.get(name) ?? name
+  }
+
   /** Returns each part's share of an adapter, and the models that were read to find the shares. */
   async #divide(adapter: Adapter): Promise<{
     readonly shares: ReadonlyMap<ModelPart, Adapter>
@@ -277,6 +310,36 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
 /** Whether a run returns the logits: without fetches it returns all outputs. */
 function fetchesLogits(fetches: InferenceSession.FetchesType | undefined): boolean {
   return fetches === undefined || (Array.isArray(fetches) ? fetches.includes(LOGITS) : LOGITS in fetches)
+}
+
+/**
+ * Returns the part that computes an output.
+ *
+ * @param preferred names of parts, if several parts compute it
+ */
+function partWithOutput(
+  parts: readonly ModelPart[],
+  output: string,
+  preferred: readonly string[],
+): ModelPart {
+  const found = parts.filter(({ host }) => host.signature.outputNames.includes(output))
+  const adapted = found.filter(({ name }) => preferred.includes(name))
+  const [part, ...others] = adapted.length > 0 ? adapted : found
+  if (part && others.length === 0) return part
+  const sessions = parts.map(({ name, host }) => `${name} (${host.signature.outputNames.join(', ')})`)
+  throw new FourierFTError(
+    'INVALID_OPTION',
+    `loss: ${part ? 'several sessions' : 'no session'} of the model compute${part ? '' : 's'} the output ${JSON.stringify(output)}; the sessions and their outputs: ${sessions.join('; ')}`,
+    { option: 'loss', expected: sessions, received: output },
+  )
+}
+
+function inOtherParts(part: ModelPart, others: readonly string[], { output }: Loss): FourierFTError {
+  return new FourierFTError(
+    'UNSUPPORTED',
+    `the adapter has layers in ${others.join(' and ')}, but ${part.name} computes the output ${JSON.stringify(output)} of the loss`,
+    { option: 'targetModules', received: others, advice: `adapt layers of ${part.name} only` },
+  )
 }
 
 function sharesOf(part: ModelPart, adapters: readonly DividedAdapter[]): SessionAdapter[] {

@@ -308,8 +308,18 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
 
   /** Returns the adapter of that name. @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_STATE` after the model's end */
   protected matchedAdapter(name: string): P {
+    return this.chosenAdapter(name).adapter
+  }
+
+  /**
+   * Returns an adapter and its name.
+   *
+   * @param name default: the active adapter
+   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_STATE` after the model's end, and without a name unless exactly one adapter is active
+   */
+  protected chosenAdapter(name: string | undefined): { readonly name: string; readonly adapter: P } {
     this.#checkNotEnded()
-    return this.#find(name).adapter
+    return name === undefined ? this.#onlyActiveAdapter() : this.#find(name)
   }
 
   /**
