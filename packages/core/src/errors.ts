@@ -64,6 +64,8 @@ export interface ErrorDetails {
   readonly tensor?: string
   readonly module?: string
   readonly option?: string
+  /** The position of a row in training data, from 0. */
+  readonly row?: number
   readonly expected?: unknown
   readonly received?: unknown
   readonly cause?: unknown

@@ -51,7 +51,7 @@ export { entriesDigest } from './entries/digest.js'
 export type { Entries, EntriesRecipe, Shape } from './entries/entries.js'
 export { type ExplicitOptions, explicitEntries } from './entries/explicit.js'
 export { makeEntries } from './entries/make-entries.js'
-export { type UniformOptions, uniformEntries } from './entries/uniform.js'
+export { randomPermutation, type UniformOptions, uniformEntries } from './entries/uniform.js'
 export {
   type ErrorCode,
   type ErrorDetails,

@@ -45,3 +45,8 @@ export function uniformEntries({ shape, n, seed, algorithm }: UniformOptions): E
     : permutationFromFront(random, positions, n)
   return entriesAtPositions(shape, chosen, { sampler: 'uniform', seed, n, ...(algorithm && { algorithm }) })
 }
+
+/** Returns the numbers from 0 to `length` − 1 in a random order: that of `torch.randperm(length)` with that seed, below 214748364 numbers. */
+export function randomPermutation(length: number, seed: number): number[] {
+  return length === 0 ? [] : Array.from(uniformEntries({ shape: [1, length], n: length, seed }).columns)
+}

@@ -11,6 +11,13 @@ export const platform: Platform = {
   async readFile(path) {
     throw new FourierFTError('IO_ERROR', `${path}: browsers cannot read files`, { file: path })
   },
+  async readDataFile(file) {
+    throw new FourierFTError('UNSUPPORTED', `${file}: browsers cannot read files by their paths`, {
+      advice: 'give a File, or a URL',
+      file: String(file),
+    })
+  },
+  loadCsvParser: async () => (await import('csv-parse/browser/esm/sync')).parse,
   async writeTemporaryModel() {
     throw new FourierFTError('UNSUPPORTED', 'browsers cannot write files')
   },

@@ -46,6 +46,32 @@ export const platform: Platform = {
       })
     }
   },
+  async readDataFile(file, maxBytes) {
+    const path = String(file)
+    try {
+      const stats = await stat(file)
+      // Devices and pipes have no size, and may never end.
+      if (!stats.isFile()) throw new Error('it is not a file')
+      if (stats.size > maxBytes)
+        throw new FourierFTError(
+          'FILE_TOO_LARGE',
+          `${path}: it has ${stats.size} bytes; the limit is ${maxBytes}`,
+          {
+            file: path,
+            expected: maxBytes,
+            received: stats.size,
+          },
+        )
+      return await readFile(file)
+    } catch (cause) {
+      if (FourierFTError.isInstance(cause)) throw cause
+      const { code, message } = cause as NodeJS.ErrnoException
+      if (code === 'ENOENT')
+        throw new FourierFTError('FILE_NOT_FOUND', `${path}: there is no such file`, { file: path, cause })
+      throw new FourierFTError('IO_ERROR', `${path} could not be read: ${message}`, { file: path, cause })
+    }
+  },
+  loadCsvParser: async () => (await import('csv-parse/sync')).parse,
   async writeTemporaryModel(model) {
     const folder = await mkdtemp(join(tmpdir(), 'fourierft-'))
     await mkdir(join(folder, 'onnx'))

@@ -2,6 +2,17 @@
 import type { Ort } from '@fourierft/onnxruntime'
 import type { env } from '@huggingface/transformers'
 
+/** The function `parse` of csv-parse. */
+export type CsvParser = (text: string, options: CsvOptions) => unknown
+
+export interface CsvOptions {
+  /** Is called with the names of the columns, and returns them. */
+  readonly columns: (names: string[]) => string[]
+  readonly skip_empty_lines: boolean
+  /** The most characters of a row. */
+  readonly max_record_size: number
+}
+
 export interface Platform {
   /** Returns the `onnxruntime-node` that transformers.js uses; undefined if it uses another ONNX Runtime. */
   loadOrt(): Promise<Ort | undefined>
@@ -15,6 +26,14 @@ export interface Platform {
    * @throws {FourierFTError} `IO_ERROR`
    */
   readFile(path: string): Promise<Uint8Array>
+  /**
+   * Reads a file of data.
+   *
+   * @param file a path, or a `file:` URL
+   * @throws {FourierFTError} `FILE_NOT_FOUND`; `FILE_TOO_LARGE` before it is read; `IO_ERROR`; `UNSUPPORTED` in browsers
+   */
+  readDataFile(file: string | URL, maxBytes: number): Promise<Uint8Array>
+  loadCsvParser(): Promise<CsvParser>
   /**
    * Writes a model into a new temporary folder, in the layout of transformers.js.
    *

@@ -1,0 +1,100 @@
+/** Texts, or pairs of texts, with one class, several classes or a number each. */
+import { binaryCrossEntropy, crossEntropy, type Loss, meanSquaredError } from '@fourierft/onnxruntime'
+import { feedsOf, float32, int64, padTokens, type TokenExample } from '../feeds.js'
+import {
+  checkLabels,
+  type Label,
+  LabelIds,
+  type Labels,
+  labelsOf,
+  type ProblemType,
+  targetOf,
+} from '../labels.js'
+import { ClassMetric, type Metric, MultiLabelMetric, NumberMetric } from '../metrics.js'
+import { outputNamed } from '../outputs.js'
+import { checkRow, fieldOf, optionalTextOf, textOf } from '../row-error.js'
+import type { Task } from '../task.js'
+import { TextEncoder } from '../tokens.js'
+
+export interface TextClassificationRow {
+  readonly text: string
+  readonly text_pair?: string
+  /** The name or the number of the class; an array for several classes; a number for a regression. */
+  readonly label: Label | readonly Label[]
+}
+
+interface ClassifiedText extends TokenExample {
+  /** What the loss compares the logits with: one number, or one for each class. */
+  readonly target: readonly number[]
+}
+
+const LOSSES: Readonly<Record<ProblemType, (output: string) => Loss>> = {
+  single_label_classification: (output) => crossEntropy(output),
+  multi_label_classification: binaryCrossEntropy,
+  regression: meanSquaredError,
+}
+
+export const textClassification: Task<TextClassificationRow, ClassifiedText> = {
+  pipelines: ['text-classification', 'sentiment-analysis'],
+  taskType: 'SEQ_CLS',
+  check(row, position) {
+    const fields = checkRow(row, position, '{ text: "arrived broken", label: "complaint" }')
+    const pair = optionalTextOf(fields, 'text_pair', position)
+    return {
+      text: textOf(fields, 'text', position),
+      ...(pair !== undefined && { text_pair: pair }),
+      label: checkLabels(fieldOf(fields, 'label', position), 'label', position),
+    }
+  },
+  labelsOf: (rows, known) =>
+    labelsOf(
+      rows.map(({ label }, position) => ({ position, label })),
+      known,
+    ),
+  encoder(context) {
+    const { problemType, names } = classesOf(context.labels)
+    const text = new TextEncoder(context)
+    const output = outputNamed(context, ['logits']).name
+    const classes = { problemType, ids: new LabelIds(names), count: names.length }
+    return {
+      loss: LOSSES[problemType](output),
+      metric: () => metricOf(problemType, output, names),
+      encode: async (rows) =>
+        rows.map((row, position) => ({
+          target: targetOf(row.label, classes, position),
+          ...text.encode(row.text, { pair: row.text_pair }),
+        })),
+      async collate(examples) {
+        const { ids, mask, types } = padTokens(examples, text.padId, text.side)
+        return {
+          feeds: feedsOf(context, { input_ids: ids, attention_mask: mask, token_type_ids: types }),
+          labels: targetTensor(
+            examples.map(({ target }) => target),
+            problemType,
+          ),
+        }
+      },
+    }
+  },
+}
+
+/** The labels of a task that has classes. */
+export function classesOf(labels: Labels | undefined): Labels {
+  if (!labels) throw new Error('a task with classes needs labels')
+  return labels
+}
+
+/** int64 `[rows]` for one class each, float32 `[rows, outputs]` otherwise. */
+export function targetTensor(targets: readonly (readonly number[])[], problemType: ProblemType) {
+  const values = targets.flat()
+  return problemType === 'single_label_classification'
+    ? int64(values, [targets.length])
+    : float32(values, [targets.length, values.length / targets.length])
+}
+
+function metricOf(problemType: ProblemType, output: string, names: readonly string[]): Metric {
+  if (problemType === 'regression') return new NumberMetric(output)
+  return problemType === 'multi_label_classification'
+    ? new MultiLabelMetric(output, names)
+    : new ClassMetric(output, names)
+}
