@@ -190,22 +190,23 @@ export class Trainer {
     this.#checkOpen()
     checkNames('evaluate', options, ['metrics'] satisfies (keyof EvaluateOptions)[])
     const { metrics } = options
-    checkMetric(metrics)
+    checkMetric(metrics, this.#loss.output)
     this.#readAdapter()
-    const training = metrics ? await this.#openEvaluation() : this.#training
+    const readsOutput = metrics?.output !== undefined
+    const training = readsOutput ? await this.#openEvaluation() : this.#training
     const { graph, output } = training
-    const fetches = [graph.loss, graph.count, ...(metrics ? [output] : [])]
+    const fetches = [graph.loss, graph.count, ...(readsOutput ? [output] : [])]
     let [loss, count] = [0, 0]
     for await (const batch of batchesOf(data, { epoch: 0, first: 0, order: { shuffle: false, seed: 0 } })) {
       checkBatch(batch)
       const results = await this.#run(training, batch, fetches)
       loss += numberOf(results, graph.loss)
       count += numberOf(results, graph.count)
-      metrics?.add(results[output] as Tensor, batch)
+      if (readsOutput) metrics.add(results[output] as Tensor, batch)
     }
     if (!(count > 0)) throw noLabels(undefined)
     if (!Number.isFinite(loss)) throw this.#notFinite(`the loss of the evaluation is ${loss}`, loss)
-    return { loss: loss / count, metrics: metrics?.result() }
+    return { loss: loss / count, metrics: metrics?.result(loss / count) }
   }
 
   /**

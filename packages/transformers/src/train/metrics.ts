@@ -1,16 +1,6 @@
 /** Metrics of evaluations, as scikit-learn and SciPy define them. */
-import type { TrainingBatch } from '@fourierft/onnxruntime'
+import type { Metric, TrainingBatch } from '@fourierft/onnxruntime'
 import type { Tensor } from 'onnxruntime-common'
-
-/** Collects the outputs of one evaluation. */
-export interface Metric {
-  /** The output of the model that the metric reads; undefined for one that reads only the loss. */
-  readonly output: string | undefined
-  /** Adds one batch. */
-  add(output: Tensor, batch: TrainingBatch): void
-  /** @param loss the mean loss of the evaluation */
-  result(loss: number): Readonly<Record<string, number>>
-}
 
 /** The label of positions that do not count. */
 export const IGNORED = -100

@@ -1,8 +1,7 @@
 /** `Task`: what a pipeline's task means for training: which rows it has, how they become batches, and which loss they have. */
-import type { Loss, TrainingBatch } from '@fourierft/onnxruntime'
+import type { Loss, Metric, TrainingBatch } from '@fourierft/onnxruntime'
 import type { PreTrainedModel, PreTrainedTokenizer, Processor } from '@huggingface/transformers'
 import type { KnownLabels, Labels } from './labels.js'
-import type { Metric } from './metrics.js'
 
 /** What tasks need of the model and the pipeline. */
 export interface TaskContext {

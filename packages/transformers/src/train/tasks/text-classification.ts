@@ -1,5 +1,11 @@
 /** Texts, or pairs of texts, with one class, several classes or a number each. */
-import { binaryCrossEntropy, crossEntropy, type Loss, meanSquaredError } from '@fourierft/onnxruntime'
+import {
+  binaryCrossEntropy,
+  crossEntropy,
+  type Loss,
+  type Metric,
+  meanSquaredError,
+} from '@fourierft/onnxruntime'
 import { feedsOf, float32, int64, padTokens, type TokenExample } from '../feeds.js'
 import {
   checkLabels,
@@ -10,7 +16,7 @@ import {
   type ProblemType,
   targetOf,
 } from '../labels.js'
-import { ClassMetric, type Metric, MultiLabelMetric, NumberMetric } from '../metrics.js'
+import { ClassMetric, MultiLabelMetric, NumberMetric } from '../metrics.js'
 import { outputNamed } from '../outputs.js'
 import { checkRow, fieldOf, optionalTextOf, textOf } from '../row-error.js'
 import type { Task } from '../task.js'
