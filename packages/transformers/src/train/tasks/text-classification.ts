@@ -13,8 +13,8 @@ import {
 import { ClassMetric, type Metric, MultiLabelMetric, NumberMetric } from '../metrics.js'
 import { outputNamed } from '../outputs.js'
 import { checkRow, fieldOf, optionalTextOf, textOf } from '../row-error.js'
+import { RowTokenizer } from '../row-tokenizer.js'
 import type { Task } from '../task.js'
-import { TextEncoder } from '../tokens.js'
 
 export interface TextClassificationRow {
   readonly text: string
@@ -53,7 +53,7 @@ export const textClassification: Task<TextClassificationRow, ClassifiedText> = {
     ),
   encoder(context) {
     const { problemType, names } = classesOf(context.labels)
-    const text = new TextEncoder(context)
+    const text = new RowTokenizer(context)
     const output = outputNamed(context, ['logits']).name
     const classes = { problemType, ids: new LabelIds(names), count: names.length }
     return {
