@@ -3,9 +3,9 @@ import { binaryCrossEntropy, crossEntropy, type Loss, meanSquaredError } from '@
 import { feedsOf, float32, int64, padTokens, type TokenExample } from '../feeds.js'
 import {
   checkLabels,
+  classesOf,
   type Label,
   LabelIds,
-  type Labels,
   labelsOf,
   type ProblemType,
   targetOf,
@@ -76,12 +76,6 @@ export const textClassification: Task<TextClassificationRow, ClassifiedText> = {
       },
     }
   },
-}
-
-/** The labels of a task that has classes. */
-export function classesOf(labels: Labels | undefined): Labels {
-  if (!labels) throw new Error('a task with classes needs labels')
-  return labels
 }
 
 /** int64 `[rows]` for one class each, float32 `[rows, outputs]` otherwise. */
