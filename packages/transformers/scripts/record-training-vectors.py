@@ -16,6 +16,7 @@ import tokenizers
 PACKAGE = pathlib.Path(__file__).parent.parent
 FIXTURES = PACKAGE / "test" / "__fixtures__"
 LONG = "she reads a letter at the window while the kettle sings"
+WORDS = ["the", "letter", "counts", ",", "reads"]
 SHORT = "the rain was long"
 
 
@@ -28,6 +29,12 @@ def cut_texts():
                 tokenizer.enable_truncation(length)
                 encoded = tokenizer.encode(text, pair)
                 yield {"model": model, "text": text, "pair": pair, "length": length, "ids": encoded.ids, "types": encoded.type_ids}
+
+
+def words():
+    tokenizer = tokenizers.Tokenizer.from_file(str(FIXTURES / "bert" / "tokenizer.json"))
+    encoded = tokenizer.encode(WORDS, is_pretokenized=True)
+    return {"tokens": WORDS, "ids": encoded.ids, "wordIds": encoded.word_ids}
 
 
 def metric_values():
@@ -62,6 +69,7 @@ def metric_values():
 vectors = {
     "versions": {"tokenizers": tokenizers.__version__, "scikit-learn": sklearn.__version__, "scipy": scipy.__version__},
     "cutTexts": list(cut_texts()),
+    "words": words(),
     "metrics": metric_values(),
 }
 (PACKAGE / "src" / "train" / "__fixtures__" / "vectors.json").write_text(json.dumps(vectors) + "\n")

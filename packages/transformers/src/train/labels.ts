@@ -189,3 +189,9 @@ export function targetOf(
   for (const name of labels) target[ids.idOf(name, 'label', position)] = 1
   return target
 }
+
+/** The labels of a task that has classes. */
+export function classesOf(labels: Labels | undefined): Labels {
+  if (!labels) throw new Error('a task with classes needs labels')
+  return labels
+}

@@ -10,7 +10,7 @@ export interface TaskContext {
   readonly model: PreTrainedModel
   readonly tokenizer: PreTrainedTokenizer | undefined
   readonly processor: Processor | undefined
-  /** The inputs of the graph that is trained. In a graph of an encoder and a decoder, those of the decoder begin with `decoder_`. */
+  /** The inputs of the graph that is trained. In a graph of an encoder and a decoder, the token ids of the decoder are `decoder_input_ids`. */
   readonly inputs: readonly ValueMetadata[]
   readonly outputs: readonly ValueMetadata[]
   /** The labels of the training, from the task's `labelsOf`; undefined for tasks without classes. */

@@ -9,9 +9,9 @@ import {
 import { feedsOf, float32, int64, padTokens, type TokenExample } from '../feeds.js'
 import {
   checkLabels,
+  classesOf,
   type Label,
   LabelIds,
-  type Labels,
   labelsOf,
   type ProblemType,
   targetOf,
@@ -19,8 +19,8 @@ import {
 import { ClassMetric, MultiLabelMetric, NumberMetric } from '../metrics.js'
 import { outputNamed } from '../outputs.js'
 import { checkRow, fieldOf, optionalTextOf, textOf } from '../row-error.js'
+import { RowTokenizer } from '../row-tokenizer.js'
 import type { Task } from '../task.js'
-import { TextEncoder } from '../tokens.js'
 
 export interface TextClassificationRow {
   readonly text: string
@@ -59,7 +59,7 @@ export const textClassification: Task<TextClassificationRow, ClassifiedText> = {
     ),
   encoder(context) {
     const { problemType, names } = classesOf(context.labels)
-    const text = new TextEncoder(context)
+    const text = new RowTokenizer(context)
     const output = outputNamed(context, ['logits']).name
     const classes = { problemType, ids: new LabelIds(names), count: names.length }
     return {
@@ -82,12 +82,6 @@ export const textClassification: Task<TextClassificationRow, ClassifiedText> = {
       },
     }
   },
-}
-
-/** The labels of a task that has classes. */
-export function classesOf(labels: Labels | undefined): Labels {
-  if (!labels) throw new Error('a task with classes needs labels')
-  return labels
 }
 
 /** int64 `[rows]` for one class each, float32 `[rows, outputs]` otherwise. */

@@ -11,10 +11,11 @@ export interface EncodeOptions {
 }
 
 /** Encodes and cuts texts. */
-export class TextEncoder {
+export class RowTokenizer {
   readonly padId: number
   readonly #tokenizer: PreTrainedTokenizer
   readonly #maxLength: number
+  #hasPairs: boolean | undefined
 
   /** @throws {FourierFTError} `UNSUPPORTED` for a pipeline without tokenizer */
   constructor({ tokenizer, maxLength, pipeline }: TaskContext) {
@@ -43,8 +44,11 @@ export class TextEncoder {
   /**
    * The token ids of a text or a pair. If they are too many, the ends of the texts are cut off, those of the longer text first. The special
    * tokens stay, other than in pipelines of transformers.js, which cut off the last ones too.
+   *
+   * @throws {FourierFTError} `UNSUPPORTED` for a pair, if the tokenizer has none
    */
   encode(text: string, { pair, special = true }: EncodeOptions = {}): TokenExample {
+    if (pair !== undefined) this.#checkPairs()
     const encoded = this.#tokenizer(text, {
       text_pair: pair ?? null,
       add_special_tokens: special,
@@ -66,6 +70,18 @@ export class TextEncoder {
       length: kept.length,
       cut: ids.length - kept.length,
     }
+  }
+
+  /** Some tokenizers, such as GPT-2's, ignore the second text. */
+  #checkPairs(): void {
+    const options = { add_special_tokens: false, return_tensor: false } as const
+    this.#hasPairs ??=
+      this.#tokenizer('a', { ...options, text_pair: 'a' }).input_ids.length >
+      this.#tokenizer('a', options).input_ids.length
+    if (this.#hasPairs) return
+    throw new FourierFTError('UNSUPPORTED', "the model's tokenizer cannot encode pairs of texts", {
+      option: 'text_pair',
+    })
   }
 
   /** The special tokens that the tokenizer puts before and after a text. */
