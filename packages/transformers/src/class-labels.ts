@@ -114,3 +114,16 @@ export function configWithLabels(
     ...(problemType && { problem_type: problemType }),
   })
 }
+
+/** Returns the labels of a model's own head. */
+export function labelsOfConfig(config: PretrainedConfig): {
+  readonly names: readonly string[]
+  readonly problemType?: string
+} {
+  const { id2label = {}, problem_type: problemType } = config as {
+    readonly id2label?: Readonly<Record<string, string>>
+    readonly problem_type?: string | null
+  }
+  const ids = Object.keys(id2label).sort((a, b) => Number(a) - Number(b))
+  return { names: ids.map((id) => id2label[id]), ...(problemType ? { problemType } : {}) }
+}

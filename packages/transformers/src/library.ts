@@ -20,7 +20,9 @@ import {
   env,
   ModelFileNotFoundError,
   PreTrainedModel,
+  type PreTrainedTokenizer,
   type PretrainedModelOptions,
+  type Processor,
   Tensor,
 } from '@huggingface/transformers'
 import type { InferenceSession } from 'onnxruntime-common'
@@ -59,6 +61,8 @@ export interface ModelSession {
 export interface PipelineLike {
   /** Without an alias: `text-classification`, not `sentiment-analysis`. */
   readonly task?: string
+  readonly tokenizer?: PreTrainedTokenizer | null
+  readonly processor?: Processor | null
   model: PreTrainedModel
 }
 

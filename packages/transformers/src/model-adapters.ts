@@ -13,7 +13,13 @@ import type { PreTrainedModel } from '@huggingface/transformers'
 import type { InferenceSession } from 'onnxruntime-common'
 import { overrideCalls, viewOf } from './call-views.js'
 import { checkOptions } from './check-options.js'
-import { type ClassLabels, configWithLabels, labelsInCall, withLabels } from './class-labels.js'
+import {
+  type ClassLabels,
+  configWithLabels,
+  labelsInCall,
+  labelsOfConfig,
+  withLabels,
+} from './class-labels.js'
 import type { PipelineLike } from './library.js'
 import type { CallSnapshot, DividedAdapter, MergedParts, ModelHost } from './model-host.js'
 import { type ModelPart, PartSession, type RunArguments } from './model-part.js'
@@ -46,6 +52,8 @@ const DETACHED: Ending = { problem: 'the model is detached', advice: 'call attac
 
 export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> implements Trainable {
   readonly model: PreTrainedModel
+  /** The pipeline to which `attach` was called; undefined for a model. */
+  readonly pipeline: PipelineLike | undefined
   readonly #host: ModelHost
   readonly #parts: readonly ModelPart[]
   readonly #restoreCalls: () => void
@@ -54,6 +62,7 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> imple
   constructor({ model, pipeline, parts, host }: ModelAdaptersInit) {
     super(host)
     this.model = model
+    this.pipeline = pipeline
     this.#host = host
     this.#parts = parts
     const { sessions } = model
@@ -136,6 +145,18 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> imple
       const size = { ...options, labels: labels.names.length }
       return withLabels(await withNewHead(old, await this.#host.headLayers(), size), labels)
     })
+  }
+
+  /** @internal Replaces an adapter by another one, as `giveHead` does. */
+  async exchangeAdapter(name: string, adapter: Adapter): Promise<void> {
+    await this.exchange(name, () => adapter)
+  }
+
+  /** @internal The labels of an adapter's head, or of the model's; no names if the model has no head. */
+  labelsOf(name: string): { readonly names: readonly string[]; readonly problemType?: string | undefined } {
+    const { labels } = this.matchedAdapter(name)
+    if (labels) return labels
+    return this.#host.hasAddedHead ? { names: [] } : labelsOfConfig(this.model.config)
   }
 
   /**

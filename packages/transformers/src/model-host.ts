@@ -122,6 +122,11 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
     for (const { host } of this.#parts) host.checkLive()
   }
 
+  /** Whether the model was exported without the head that it has now. */
+  get hasAddedHead(): boolean {
+    return this.#parts.some(({ head }) => head !== undefined)
+  }
+
   /** Returns the graphs and adapters of a call that starts now. `endCall` releases them. */
   beginCall(choice: Choice<DividedAdapter>, merged: MergedParts | undefined): CallSnapshot {
     this.checkLive()
