@@ -54,6 +54,8 @@ export {
   type ModelOutput,
   nameWithHead,
 } from './heads/head.js'
+export { ENCODER_OUTPUT, type JoinedModels, joinModels } from './join/join-models.js'
+export { HIDDEN_STATES, joinedInputName } from './join/joined-input-name.js'
 export { checkWeight } from './layers/check-weight.js'
 export { decideProducts } from './layers/join-products.js'
 export { biasOf, type LayerBias } from './layers/layer-bias.js'

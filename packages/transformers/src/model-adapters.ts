@@ -117,6 +117,16 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> imple
     await this.include(name, () => this.#host.newAdapter(config, options))
   }
 
+  /**
+   * @internal The inputs of the training graph for a loss of this output. Those of an encoder and a decoder have the names that transformers uses for the
+   * whole model (`decoder_input_ids`).
+   *
+   * @throws {FourierFTError} `INVALID_OPTION` if no session, or several, compute the output
+   */
+  trainingInputs(output: string): readonly InferenceSession.ValueMetadata[] {
+    return this.#host.trainingInputs(output)
+  }
+
   /** @internal What a trainer needs of this model. */
   get trainable(): TrainableSession {
     return {

@@ -13,12 +13,22 @@ import {
   type FourierFTOptions,
   type MatchedAdapter,
 } from '@fourierft/core'
-import { findLinearLayers, headModules, LOGITS, nameWithHead } from '@fourierft/onnx'
+import {
+  ENCODER_OUTPUT,
+  findLinearLayers,
+  HIDDEN_STATES,
+  headModules,
+  joinedInputName,
+  joinModels,
+  LOGITS,
+  nameWithHead,
+} from '@fourierft/onnx'
 import { type Loss, type ModuleNames, withoutAbsent } from '@fourierft/onnxruntime'
 import {
   type NamedLayer,
   newAdapter,
   type OpenModel,
+  renamedKey,
   type SessionAdapter,
   type SharedGraph,
   type TrainingSession,
@@ -210,18 +220,19 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
   }
 
   /**
-   * Opens the training graph of an adapter: that of the session that computes the output of the loss.
+   * Opens the training graph of an adapter: that of the session that computes the output of the loss. If this session is a decoder that reads an encoder's
+   * output, the graph is that of both, also if the adapter has layers in one of them only: its inputs are always the same.
    *
    * @param adapter a whole adapter
    * @throws {FourierFTError} `INVALID_OPTION` if no session, or several, compute the output; `UNSUPPORTED` if the adapter has layers in another session;
    *   and the errors of `SessionHost.openTraining`
    */
   openTraining(adapter: SessionAdapter, settings: TrainingSettings): Promise<TrainingSession> {
-    const { loss } = settings
     return this.#files.during(async () => {
-      const part = partWithOutput(this.#parts, loss.output, partsOf(adapter))
-      const others = partsOf(adapter).filter((name) => name !== part.name)
-      if (others.length > 0) throw inOtherParts(part, others, loss)
+      const { part, encoder } = this.#trainedParts(settings.loss.output, partsOf(adapter))
+      const others = partsOf(adapter).filter((name) => name !== part.name && name !== encoder?.name)
+      if (others.length > 0) throw inOtherParts(part, others, settings.loss)
+      if (encoder) return openJoined({ encoder, decoder: part }, adapter, settings)
       return part.host.openTraining(
         withKeys(adapter, (_, key) => key),
         settings,
@@ -274,6 +285,32 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
     const shares = sharesOf(part, loaded)
     if (!shares.every((share) => part.host.serves(share)))
       await part.host.rebuild(shares).catch(() => undefined)
+  }
+
+  /**
+   * Returns the inputs of the training graph for a loss of this output.
+   *
+   * @throws {FourierFTError} `INVALID_OPTION` as {@link openTraining}
+   */
+  trainingInputs(output: string): readonly InferenceSession.ValueMetadata[] {
+    const { part, encoder } = this.#trainedParts(output, [])
+    if (!encoder) return part.host.signature.inputMetadata
+    const { inputMetadata, inputNames } = encoder.host.signature
+    const encoderInputs = new Set(inputNames)
+    const ofDecoder = part.host.signature.inputMetadata.flatMap((input) => {
+      const name = joinedInputName(input.name, encoderInputs)
+      return name === undefined || encoderInputs.has(name) ? [] : [{ ...input, name }]
+    })
+    return [...inputMetadata, ...ofDecoder]
+  }
+
+  #trainedParts(output: string, preferred: readonly string[]) {
+    const part = partWithOutput(this.#parts, output, preferred)
+    const encoders = this.#parts.filter(
+      (other) => other !== part && other.host.signature.outputNames.includes(ENCODER_OUTPUT),
+    )
+    const isDecoder = part.host.signature.inputNames.includes(HIDDEN_STATES)
+    return { part, encoder: isDecoder && encoders.length === 1 ? encoders[0] : undefined }
   }
 
   /** Returns a function from a module's name in a part to its name in the adapter. */
@@ -337,6 +374,31 @@ function partWithOutput(
     `loss: ${part ? 'several sessions' : 'no session'} of the model compute${part ? '' : 's'} the output ${JSON.stringify(output)}; the sessions and their outputs: ${sessions.join('; ')}`,
     { option: 'loss', expected: sessions, received: output },
   )
+}
+
+/** Opens the training graph of an encoder and a decoder. */
+async function openJoined(
+  parts: { readonly encoder: ModelPart; readonly decoder: ModelPart },
+  adapter: SessionAdapter,
+  settings: TrainingSettings,
+): Promise<TrainingSession> {
+  const [encoder, decoder] = [await parts.encoder.host.openModel(), await parts.decoder.host.openModel()]
+  if (encoder.folder !== decoder.folder)
+    throw new FourierFTError(
+      'UNSUPPORTED',
+      `the weights of ${parts.encoder.name} are in ${encoder.folder}, those of ${parts.decoder.name} in ${decoder.folder}`,
+      { advice: 'move the files of both sessions to one folder' },
+    )
+  const { model, encoderNames, decoderNames } = joinModels(encoder.model, decoder.model)
+  const externalData = [...(encoder.externalData ?? []), ...(decoder.externalData ?? [])]
+  const withNewKeys = withKeys(adapter, (part, key) =>
+    renamedKey(key, part === parts.encoder.name ? encoderNames : decoderNames),
+  )
+  return parts.decoder.host.openTraining(withNewKeys, settings, {
+    ...decoder,
+    model,
+    ...(externalData.length > 0 && { externalData }),
+  })
 }
 
 function inOtherParts(part: ModelPart, others: readonly string[], { output }: Loss): FourierFTError {
