@@ -42,6 +42,8 @@ export interface TaskEncoder<Row, E extends Example = Example> {
   readonly loss: Loss
   /** A new metric for one evaluation; undefined for rows that have none. */
   metric(): Metric | undefined
+  /** Results that follow from the mean loss of an evaluation, such as the perplexity. */
+  resultsOfLoss?(loss: number): Readonly<Record<string, number>>
   /**
    * Converts rows to examples. Most tasks have one for each row; language models may join or divide rows.
    *

@@ -6,7 +6,7 @@ import { FourierFTError } from '@fourierft/core'
 import { crossEntropy } from '@fourierft/onnxruntime'
 import type { PreTrainedTokenizer } from '@huggingface/transformers'
 import { feedsOf, int64, padded, padTokens, type TokenExample } from '../feeds.js'
-import { IGNORED, Perplexity } from '../metrics.js'
+import { IGNORED, perplexityOf } from '../metrics.js'
 import { outputNamed } from '../outputs.js'
 import { checkRow, fieldOf, hasField, rowError, shown, textOf } from '../row-error.js'
 import { RowTokenizer } from '../row-tokenizer.js'
@@ -52,7 +52,8 @@ export const textGeneration: Task<TextGenerationRow, Sequence> = {
     const encoder = new SequenceEncoder(context)
     return {
       loss: crossEntropy(outputNamed(context, ['logits']).name),
-      metric: () => new Perplexity(),
+      metric: () => undefined,
+      resultsOfLoss: perplexityOf,
       encode: async (rows) => encoder.encode(rows),
       async collate(examples) {
         const { ids, mask } = padTokens(examples, encoder.padId)

@@ -2,7 +2,7 @@
 import { FourierFTError } from '@fourierft/core'
 import { crossEntropy } from '@fourierft/onnxruntime'
 import { feedsOf, int64, padded, padTokens, type TokenExample } from '../feeds.js'
-import { IGNORED, Perplexity } from '../metrics.js'
+import { IGNORED, perplexityOf } from '../metrics.js'
 import { outputNamed } from '../outputs.js'
 import { checkRow, textOf } from '../row-error.js'
 import { RowTokenizer } from '../row-tokenizer.js'
@@ -30,7 +30,8 @@ export const text2textGeneration: Task<Text2TextRow, Translated> = {
     const { start, prefix } = settingsOf(context)
     return {
       loss: crossEntropy(outputNamed(context, ['logits']).name),
-      metric: () => new Perplexity(),
+      metric: () => undefined,
+      resultsOfLoss: perplexityOf,
       encode: async (rows) =>
         rows.map((row) => {
           const source = text.encode(prefix + row.text)
