@@ -1,18 +1,16 @@
 /** `Metric`: what an evaluation measures beside the loss. */
 import type { Tensor } from 'onnxruntime-common'
-import { checkValues, invalid } from './check-options.js'
+import { checkValues } from './check-options.js'
 import type { TrainingBatch } from './trainer.js'
 
 /** Collects the outputs of one evaluation. */
 export interface Metric {
-  /** The output of the model that the metric reads. It has to be that of the loss. Undefined for a metric that needs only the loss. */
-  readonly output: string | undefined
   /**
-   * Adds a batch. Not called if `output` is undefined.
+   * Adds a batch. A metric that needs only the loss does not have this method.
    *
-   * @param output with the adapter, in the model's own type
+   * @param output the output of the model that the loss reads, with the adapter, in the model's own type
    */
-  add(output: Tensor, batch: TrainingBatch): void
+  add?(output: Tensor, batch: TrainingBatch): void
   /**
    * The results by their names, such as `{ accuracy: 0.9 }`. Called once, after the last batch.
    *
@@ -22,7 +20,7 @@ export interface Metric {
 }
 
 export interface EvaluateOptions {
-  /** The first evaluation with a metric that reads an output opens another session. */
+  /** The first evaluation with a metric that sees outputs opens another session. */
   readonly metrics?: Metric | undefined
 }
 
@@ -34,17 +32,11 @@ export interface Evaluation {
 }
 
 /** @throws {FourierFTError} `INVALID_OPTION` */
-export function checkMetric(metrics: Metric | undefined, output: string): void {
-  checkValues({ metrics }, 'an object with the methods add and result', isMetric)
-  if (metrics?.output !== undefined && metrics.output !== output)
-    throw invalid(
-      'metrics.output',
-      `the output of the loss, ${JSON.stringify(output)}, or undefined`,
-      metrics.output,
-    )
+export function checkMetric(metrics: unknown): void {
+  checkValues({ metrics }, 'an object with the method result, and add for each batch', isMetric)
 }
 
 function isMetric(value: unknown): boolean {
   const { add, result } = (value ?? {}) as Partial<Metric>
-  return typeof add === 'function' && typeof result === 'function'
+  return ['function', 'undefined'].includes(typeof add) && typeof result === 'function'
 }

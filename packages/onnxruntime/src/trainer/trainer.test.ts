@@ -47,7 +47,6 @@ const loss = crossEntropy('y')
 function accuracy(): Metric {
   let [right, count] = [0, 0]
   return {
-    output: 'y',
     add({ data }, { labels }) {
       const outputs = data as Float32Array
       for (const [token, label] of ((labels as Tensor).data as BigInt64Array).entries()) {
@@ -336,7 +335,6 @@ test('a metric sees the outputs that the session gives, and the batches', async 
   for (const batch of batches) await trainer.step(batch)
   const seen: { readonly output: Float32Array; readonly batch: TrainingBatch }[] = []
   const metrics = {
-    output: 'y',
     add: ({ data }: { readonly data: unknown }, batch: TrainingBatch) =>
       seen.push({ output: data as Float32Array, batch }),
     result: () => ({ batches: seen.length }),

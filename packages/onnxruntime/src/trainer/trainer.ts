@@ -190,9 +190,9 @@ export class Trainer {
     this.#checkOpen()
     checkNames('evaluate', options, ['metrics'] satisfies (keyof EvaluateOptions)[])
     const { metrics } = options
-    checkMetric(metrics, this.#loss.output)
+    checkMetric(metrics)
     this.#readAdapter()
-    const readsOutput = metrics?.output !== undefined
+    const readsOutput = metrics?.add !== undefined
     const training = readsOutput ? await this.#openEvaluation() : this.#training
     const { graph, output } = training
     const fetches = [graph.loss, graph.count, ...(readsOutput ? [output] : [])]
@@ -202,7 +202,7 @@ export class Trainer {
       const results = await this.#run(training, batch, fetches)
       loss += numberOf(results, graph.loss)
       count += numberOf(results, graph.count)
-      if (readsOutput) metrics.add(results[output] as Tensor, batch)
+      metrics?.add?.(results[output] as Tensor, batch)
     }
     if (!(count > 0)) throw noLabels(undefined)
     if (!Number.isFinite(loss)) throw this.#notFinite(`the loss of the evaluation is ${loss}`, loss)

@@ -10,7 +10,7 @@ const int = (values: readonly number[], dims: readonly number[]) =>
 
 test('classes: as scikit-learn, over several batches, without positions that do not count', () => {
   const { labels, predictions, accuracy, f1, f1OfClasses, matthews } = vectors.metrics.classes
-  const metric = new ClassMetric('logits', ['a', 'b', 'c', 'd'])
+  const metric = new ClassMetric(['a', 'b', 'c', 'd'])
   for (const [start, end] of [
     [0, 17],
     [17, 40],
@@ -33,7 +33,7 @@ test('classes: as scikit-learn, over several batches, without positions that do 
 
 test('several classes: as scikit-learn', () => {
   const { labels, predictions, accuracy, f1 } = vectors.metrics.several
-  const metric = new MultiLabelMetric('logits', ['a', 'b', 'c'])
+  const metric = new MultiLabelMetric(['a', 'b', 'c'])
   const logits = predictions.flat().map((isPredicted) => isPredicted - 0.5)
   metric.add(float(logits, [12, 3]), { feeds: {}, labels: float(labels.flat(), [12, 3]) })
   expect(metric.result()).toMatchObject({
@@ -44,7 +44,7 @@ test('several classes: as scikit-learn', () => {
 
 test('numbers: the correlation of ranks is that of SciPy, with equal values', () => {
   const { a, b, spearman } = vectors.metrics.numbers
-  const metric = new NumberMetric('logits')
+  const metric = new NumberMetric()
   metric.add(float(a.slice(0, 10), [10, 1]), { feeds: {}, labels: float(b.slice(0, 10), [10, 1]) })
   metric.add(float(a.slice(10), [20, 1]), { feeds: {}, labels: float(b.slice(10), [20, 1]) })
   expect(metric.result().spearman).toBeCloseTo(spearman, 12)
@@ -71,17 +71,28 @@ test('pairs: cosines of the means over the tokens of the mask', () => {
     ),
   }
   const resultOf = (scores: readonly number[]) => {
-    const metric = new PairMetric('last_hidden_state', 'attention_mask')
+    const metric = new PairMetric('attention_mask')
     metric.add(output, { feeds, labels: float(scores, [3]) })
     return metric.result().spearman
   }
   expect(resultOf([0.9, 0.5, 0.1])).toBeCloseTo(1, 12)
   expect(resultOf([0.1, 0.5, 0.9])).toBeCloseTo(-1, 12)
-  const metric = new PairMetric('sentence_embedding', undefined)
+  const metric = new PairMetric(undefined)
   metric.add(float(directions.flat(), [6, 2]), { feeds: {}, labels: float([0.5, 0.9, 0.1], [3]) })
   expect(metric.result().spearman).toBeCloseTo(0.5, 12)
 })
 
 test('perplexity is the exponential of the loss', () => {
   expect(new Perplexity().result(Math.log(7)).perplexity).toBeCloseTo(7, 12)
+})
+
+test('outputs in float16', () => {
+  // 1, −2, 0.5 and 0.25.
+  const halves = Uint16Array.of(0x3c00, 0xc000, 0x3800, 0x3400)
+  const metric = new ClassMetric(['a', 'b'])
+  metric.add({ type: 'float16', data: halves, dims: [2, 2] } as unknown as Tensor, {
+    feeds: {},
+    labels: int([0, 0], [2]),
+  })
+  expect(metric.result().accuracy).toBe(1)
 })

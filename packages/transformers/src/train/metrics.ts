@@ -1,4 +1,5 @@
 /** Metrics of evaluations, as scikit-learn and SciPy define them. */
+import { decodeFloats } from '@fourierft/core'
 import type { Metric, TrainingBatch } from '@fourierft/onnxruntime'
 import type { Tensor } from 'onnxruntime-common'
 
@@ -12,19 +13,17 @@ export const IGNORED = -100
  * @see scikit-learn: `f1_score(average='macro')`, `matthews_corrcoef`
  */
 export class ClassMetric implements Metric {
-  readonly output: string
   readonly #names: readonly string[]
   /** `[label, prediction]`: the number of rows. */
   readonly #confusion: number[][]
 
-  constructor(output: string, names: readonly string[]) {
-    this.output = output
+  constructor(names: readonly string[]) {
     this.#names = names
     this.#confusion = names.map(() => names.map(() => 0))
   }
 
-  add({ data }: Tensor, { labels }: TrainingBatch): void {
-    const logits = data as Float32Array
+  add(output: Tensor, { labels }: TrainingBatch): void {
+    const logits = floatsOf(output)
     const classes = this.#names.length
     for (const [row, label] of integersOf(labels).entries())
       if (label !== IGNORED)
@@ -59,7 +58,6 @@ export class ClassMetric implements Metric {
  * @see scikit-learn: `accuracy_score`, `f1_score(average='macro', zero_division=0)`
  */
 export class MultiLabelMetric implements Metric {
-  readonly output: string
   readonly #names: readonly string[]
   readonly #hits: number[]
   /** For each class, the number of labels and of predictions together. */
@@ -67,15 +65,14 @@ export class MultiLabelMetric implements Metric {
   #rows = 0
   #right = 0
 
-  constructor(output: string, names: readonly string[]) {
-    this.output = output
+  constructor(names: readonly string[]) {
     this.#names = names
     this.#hits = names.map(() => 0)
     this.#totals = names.map(() => 0)
   }
 
-  add({ data }: Tensor, { labels }: TrainingBatch): void {
-    const logits = data as Float32Array
+  add(output: Tensor, { labels }: TrainingBatch): void {
+    const logits = floatsOf(output)
     const targets = floatsOf(labels)
     const classes = this.#names.length
     for (let start = 0; start < targets.length; start += classes) {
@@ -104,16 +101,11 @@ export class MultiLabelMetric implements Metric {
 
 /** Numbers: `spearman`, the correlation of ranks. @see SciPy: `spearmanr` */
 export class NumberMetric implements Metric {
-  readonly output: string
   readonly #values: number[] = []
   readonly #targets: number[] = []
 
-  constructor(output: string) {
-    this.output = output
-  }
-
-  add({ data }: Tensor, { labels }: TrainingBatch): void {
-    for (const value of data as Float32Array) this.#values.push(value)
+  add(output: Tensor, { labels }: TrainingBatch): void {
+    for (const value of floatsOf(output)) this.#values.push(value)
     for (const target of floatsOf(labels)) this.#targets.push(target)
   }
 
@@ -124,14 +116,12 @@ export class NumberMetric implements Metric {
 
 /** Pairs of sentences: `spearman`, between the cosines of their embeddings and the scores. */
 export class PairMetric implements Metric {
-  readonly output: string
   readonly #mask: string | undefined
   readonly #cosines: number[] = []
   readonly #scores: number[] = []
 
   /** @param mask the input with 1 for tokens; undefined if the output has one embedding for each row */
-  constructor(output: string, mask: string | undefined) {
-    this.output = output
+  constructor(mask: string | undefined) {
     this.#mask = mask
   }
 
@@ -148,12 +138,8 @@ export class PairMetric implements Metric {
   }
 }
 
-/** Language models: `perplexity`, the exponential of the loss. */
+/** Language models: `perplexity`, the exponential of the mean loss of an evaluation. */
 export class Perplexity implements Metric {
-  readonly output = undefined
-
-  add(): void {}
-
   result(loss: number): Readonly<Record<string, number>> {
     return { perplexity: Math.exp(loss) }
   }
@@ -188,8 +174,9 @@ function correlation(a: readonly number[], b: readonly number[]): number {
 }
 
 /** The means over the tokens of each row, or the rows themselves. */
-function embeddingsOf({ data, dims }: Tensor, mask: readonly number[] | undefined): Float64Array[] {
-  const values = data as Float32Array
+function embeddingsOf(output: Tensor, mask: readonly number[] | undefined): Float64Array[] {
+  const { dims } = output
+  const values = floatsOf(output)
   const width = dims[dims.length - 1]
   const tokens = mask === undefined ? 1 : dims[1]
   return Array.from({ length: dims[0] }, (_, row) => {
@@ -215,8 +202,12 @@ function integersOf(tensor: Tensor | undefined): number[] {
   return Array.from((tensor?.data ?? []) as BigInt64Array, Number)
 }
 
+/** The numbers of a tensor; float16 as the 16 bits of each number, if the runtime has no type for it. */
 function floatsOf(tensor: Tensor | undefined): Float32Array {
-  return (tensor?.data ?? new Float32Array()) as Float32Array
+  const data = tensor?.data
+  if (!(data instanceof Uint16Array)) return Float32Array.from((data ?? []) as Float32Array)
+  const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
+  return Float32Array.from(decodeFloats({ dtype: 'F16', bytes }))
 }
 
 /** The first of the largest values, as NumPy's `argmax`. */

@@ -1,18 +1,28 @@
 /** The inputs and outputs of the graph that is trained. */
-import type { PreTrainedModel } from '@huggingface/transformers'
 import type { InferenceSession } from 'onnxruntime-common'
 import { sessionsOf } from '../library.js'
+import type { ModelAdapters } from '../model-adapters.js'
 import type { ValueMetadata } from './task.js'
 
-/** Returns the inputs and outputs of a model with one session, or of an encoder and a decoder that become one graph. */
-export function modelValues(model: PreTrainedModel): {
+/** The outputs that losses read. Models without one of them have one session, whose outputs are embeddings. */
+const PREFERRED = 'logits'
+
+/** Returns the inputs of the graph that is trained, and the outputs of all sessions. */
+export function modelValues(adapters: ModelAdapters): {
   readonly inputs: readonly ValueMetadata[]
   readonly outputs: readonly ValueMetadata[]
 } {
-  const sessions = [...sessionsOf(model).values()]
+  const outputs = [...sessionsOf(adapters.model).values()].flatMap(({ outputNames, outputMetadata }) =>
+    described(outputNames, outputMetadata),
+  )
+  const output = outputs.find(({ name }) => name === PREFERRED) ?? outputs[0]
+  const inputs = output ? adapters.trainingInputs(output.name) : []
   return {
-    inputs: sessions.flatMap(({ inputNames, inputMetadata }) => described(inputNames, inputMetadata)),
-    outputs: sessions.flatMap(({ outputNames, outputMetadata }) => described(outputNames, outputMetadata)),
+    inputs: described(
+      inputs.map(({ name }) => name),
+      inputs,
+    ),
+    outputs,
   }
 }
 

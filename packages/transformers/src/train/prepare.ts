@@ -93,7 +93,7 @@ export function contextOf(
     model,
     tokenizer,
     processor: pipeline?.processor ?? undefined,
-    ...modelValues(model),
+    ...modelValues(adapters),
     labels,
     maxLength: maxLength ?? Math.min(...limits.filter((limit) => typeof limit === 'number')),
     ...(packing !== undefined && { packing }),

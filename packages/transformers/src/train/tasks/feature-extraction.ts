@@ -40,7 +40,7 @@ export const featureExtraction: Task<FeatureExtractionRow, Pair> = {
     const loss = hasScores ? cosineSimilarity : contrastive
     return {
       loss: loss(output, { pooling, ...(pooling === 'mean' && { mask: MASK }) }),
-      metric: () => (hasScores ? new PairMetric(output, pooling === 'mean' ? MASK : undefined) : undefined),
+      metric: () => (hasScores ? new PairMetric(pooling === 'mean' ? MASK : undefined) : undefined),
       encode: async (rows) =>
         rows.map((row, position) => {
           checkScore(row, position, hasScores)

@@ -57,7 +57,7 @@ export const imageClassification: Task<ImageClassificationRow, Image> = {
     const processor = processorOf(context)
     return {
       loss: crossEntropy(output),
-      metric: () => new ClassMetric(output, names),
+      metric: () => new ClassMetric(names),
       async encode(rows) {
         const examples: Image[] = []
         for (const [position, { image, label }] of rows.entries()) {

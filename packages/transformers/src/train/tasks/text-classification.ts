@@ -64,7 +64,7 @@ export const textClassification: Task<TextClassificationRow, ClassifiedText> = {
     const classes = { problemType, ids: new LabelIds(names), count: names.length }
     return {
       loss: LOSSES[problemType](output),
-      metric: () => metricOf(problemType, output, names),
+      metric: () => metricOf(problemType, names),
       encode: async (rows) =>
         rows.map((row, position) => ({
           target: targetOf(row.label, classes, position),
@@ -92,9 +92,7 @@ export function targetTensor(targets: readonly (readonly number[])[], problemTyp
     : float32(values, [targets.length, values.length / targets.length])
 }
 
-function metricOf(problemType: ProblemType, output: string, names: readonly string[]): Metric {
-  if (problemType === 'regression') return new NumberMetric(output)
-  return problemType === 'multi_label_classification'
-    ? new MultiLabelMetric(output, names)
-    : new ClassMetric(output, names)
+function metricOf(problemType: ProblemType, names: readonly string[]): Metric {
+  if (problemType === 'regression') return new NumberMetric()
+  return problemType === 'multi_label_classification' ? new MultiLabelMetric(names) : new ClassMetric(names)
 }

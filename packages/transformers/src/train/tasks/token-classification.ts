@@ -54,7 +54,7 @@ export const tokenClassification: Task<TokenClassificationRow, LabelledTokens> =
     const special = text.special()
     return {
       loss: crossEntropy(output),
-      metric: () => new ClassMetric(output, names),
+      metric: () => new ClassMetric(names),
       encode: async (rows) => rows.map((row, position) => encode(row, position, { text, ids, special })),
       async collate(examples) {
         const { ids, mask } = padTokens(examples, text.padId, text.side)
