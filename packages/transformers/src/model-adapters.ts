@@ -1,6 +1,6 @@
 /** `ModelAdapters`: the adapters of one model. Its methods apply to all sessions of the model, and a call keeps the adapters it started with. */
 import {
-  type Adapter,
+  Adapter,
   AdapterSet,
   type AdapterSource,
   type CreateAdapterOptions,
@@ -144,17 +144,28 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> imple
   }
 
   /**
-   * Gives an adapter a new head for these labels, in one step: its name, its scale and whether it is active are kept. For `train`.
+   * Gives an adapter a new head for these labels, in one step: its name, its scale and whether it is active are kept. A ΔW of the head's layers is
+   * removed. For `train`.
    *
    * @throws {FourierFTError} `ADAPTER_NOT_FOUND`; `UNSUPPORTED` if the model cannot have a head of another size; `INVALID_STATE` if the adapter is
    *   merged or changes meanwhile; an error changes nothing
    * @internal
    */
   async giveHead(name: string, labels: ClassLabels, options: Omit<NewHeadOptions, 'labels'>): Promise<void> {
-    await this.exchange(name, async (old) => {
-      const size = { ...options, labels: labels.names.length }
-      return withLabels(await withNewHead(old, await this.#host.headLayers(), size), labels)
-    })
+    const size = { ...options, labels: labels.names.length }
+    const layers = await this.#host.headLayers()
+    const headed = async (old: Adapter) => withLabels(await withNewHead(old, layers, size), labels)
+    const old = await this.getAdapter(name)
+    const { modules } = await headed(old)
+    const isAdapted = [...old.modules.keys()].some((module) => !modules.has(module))
+    // One graph cannot have both a ΔW of a layer, in the old adapter, and a new layer of another size in its place.
+    if (isAdapted) await this.exchange(name, (now) => withoutModules(now, modules))
+    try {
+      await this.exchange(name, headed)
+    } catch (error) {
+      if (isAdapted) await this.exchange(name, () => old).catch(() => undefined)
+      throw error
+    }
   }
 
   /** @internal Replaces an adapter by another one, as `giveHead` does. */
@@ -234,4 +245,11 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> imple
       ...(labels && { config: configWithLabels(this.model.config, labels) }),
     })
   }
+}
+
+/** Returns a copy of the adapter that has only the modules in `kept`. */
+function withoutModules(adapter: Adapter, kept: ReadonlyMap<string, unknown>): Adapter {
+  const { config, savedTensors, baseTensors, ignoredTensors, metadata } = adapter
+  const modules = new Map([...adapter.modules].filter(([module]) => kept.has(module)))
+  return new Adapter({ config, modules, savedTensors, baseTensors, ignoredTensors, metadata })
 }
