@@ -106,6 +106,18 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> {
   }
 
   /**
+   * Returns the labels of an adapter's head, if its files have them, and whether it needs a new head: the model was exported without one, and the
+   * adapter does not have the weights. For `train`.
+   *
+   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_STATE`
+   * @internal
+   */
+  headOf(name: string): { readonly labels: ClassLabels | undefined; readonly isMissing: boolean } {
+    const adapter = this.matchedAdapter(name)
+    return { labels: adapter.labels, isMissing: this.#host.needsHead(adapter) }
+  }
+
+  /**
    * Gives an adapter a new head for these labels, in one step: its name, its scale and whether it is active are kept. A ΔW of the head's layers is
    * removed. For `train`.
    *

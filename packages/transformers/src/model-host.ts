@@ -26,7 +26,7 @@ import type { InferenceSession } from 'onnxruntime-common'
 import { type ClassLabels, labelsOf } from './class-labels.js'
 import { divideAdapter, modulesOf } from './divide-adapter.js'
 import { locateModules, type ModuleLocation, namesInModel } from './locate-modules.js'
-import { checkHead } from './missing-head.js'
+import { checkHead, modulesWithoutWeights } from './missing-head.js'
 import type { ModelFiles } from './model-files.js'
 import type { ModelPart, RunArguments } from './model-part.js'
 import type { HeadLayers } from './new-head.js'
@@ -152,6 +152,14 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
     const args = part.host.runArguments(feeds, fetches, options)
     if (part.head && fetchesLogits(args.fetches)) checkHead(part.head, partOfCall.choice)
     return part.host.run(partOfCall.graph, partOfCall.choice, args)
+  }
+
+  /** Whether the model was exported without a head, and the adapter does not have all of its weights. */
+  needsHead(adapter: DividedAdapter): boolean {
+    return this.#parts.some(
+      (part) =>
+        part.head && modulesWithoutWeights(part.head, addedTo(part, [{ adapter, scale: 1 }])).length > 0,
+    )
   }
 
   /** Checks that the model gives logits when these adapters are merged. */
