@@ -38,7 +38,7 @@ import type { InferenceSession } from 'onnxruntime-common'
 import { type ClassLabels, labelsOf } from './class-labels.js'
 import { divideAdapter, modulesOf } from './divide-adapter.js'
 import { locateModules, type ModuleLocation, namesInModel } from './locate-modules.js'
-import { checkHead } from './missing-head.js'
+import { checkHead, modulesWithoutWeights } from './missing-head.js'
 import type { ModelFiles } from './model-files.js'
 import type { ModelPart, RunArguments } from './model-part.js'
 import type { HeadLayers } from './new-head.js'
@@ -132,11 +132,6 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
     for (const { host } of this.#parts) host.checkLive()
   }
 
-  /** Whether the model was exported without the head that it has now. */
-  get hasAddedHead(): boolean {
-    return this.#parts.some(({ head }) => head !== undefined)
-  }
-
   /** Returns the graphs and adapters of a call that starts now. `endCall` releases them. */
   beginCall(choice: Choice<DividedAdapter>, merged: MergedParts | undefined): CallSnapshot {
     this.checkLive()
@@ -168,6 +163,14 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
     const args = part.host.runArguments(feeds, fetches, options)
     if (part.head && fetchesLogits(args.fetches)) checkHead(part.head, partOfCall.choice)
     return part.host.run(partOfCall.graph, partOfCall.choice, args)
+  }
+
+  /** Whether the model was exported without a head, and the adapter does not have all of its weights. */
+  needsHead(adapter: DividedAdapter): boolean {
+    return this.#parts.some(
+      (part) =>
+        part.head && modulesWithoutWeights(part.head, addedTo(part, [{ adapter, scale: 1 }])).length > 0,
+    )
   }
 
   /** Checks that the model gives logits when these adapters are merged. */
