@@ -118,7 +118,6 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> imple
   }
 
   /**
-<<<<<<< HEAD
    * @internal The inputs of the training graph for a loss of this output. Those of an encoder and a decoder have the names that transformers uses for the
    * whole model (`decoder_input_ids`).
    *
@@ -142,17 +141,18 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> imple
         this.replace(name, { ...old, whole, shares: trainedShares(old.shares, whole) })
       },
     }
-=======
+  }
+
+  /**
    * Returns the labels of an adapter's head, if its files have them, and whether it needs a new head: the model was exported without one, and the
    * adapter does not have the weights. For `train`.
    *
-   * @throws FourierFTError`ADAPTER_NOT_FOUND`, `INVALID_STATE`
+   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_STATE`
    * @internal
    */
-  headOf(name: string): readonly labels: ClassLabels | undefined; readonly isMissing: boolean {
+  headOf(name: string): { readonly labels: ClassLabels | undefined; readonly isMissing: boolean } {
     const adapter = this.matchedAdapter(name)
     return { labels: adapter.labels, isMissing: this.#host.needsHead(adapter) }
->>>>>>> x-head
   }
 
   /**
@@ -181,8 +181,9 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> imple
   }
 
   /** @internal Replaces an adapter by another one, as `giveHead` does. */
-  async exchangeAdapter(name: string, adapter: Adapter): Promise<void> 
+  async exchangeAdapter(name: string, adapter: Adapter): Promise<void> {
     await this.exchange(name, () => adapter)
+  }
 
   /**
    * Adds the ΔW of the active adapters to the weights for good, and detaches the model. All adapters are removed. Does not wait for running calls.
@@ -190,7 +191,7 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> imple
    * @returns the model, with plain sessions of ONNX Runtime
    * @throws {FourierFTError} as `mergeAdapter`
    */
-  async mergeAndUnload(): Promise<PreTrainedModel> 
+  async mergeAndUnload(): Promise<PreTrainedModel> {
     await this.leave({ keep: 'merged', ended: DETACHED }, async ({ added, merged }) => {
       this.#restoreModel(await this.#host.unload(added, merged, this.matchedAdapters()))
       const labels = labelsInCall({ added })
@@ -198,12 +199,13 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> imple
       mergedForGood.add(this.model)
     })
     return this.model
+  }
 
   /**
    * Restores the model's original sessions: the same objects or, for sessions in which an adapter had layers, new ones from the same files and
    * options. All adapters are removed; running calls keep theirs. Sessions that were closed elsewhere (`dispose`) stay closed.
    */
-  async detach(): Promise<void> 
+  async detach(): Promise<void> {
     try {
       await this.leave({ keep: 'base', ended: DETACHED }, async ({ merged }) =>
         this.#restoreModel(await this.#host.unload([], merged, this.matchedAdapters())),
@@ -214,6 +216,7 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> imple
       await this.idle()
       this.#restoreModel(await this.#host.unload([], merged, adapters))
     }
+  }
 
   #restoreModel(sessions: ReadonlyMap<string, InferenceSession>): void {
     this.#restoreCalls()
