@@ -17,7 +17,6 @@ import {
   type ClassLabels,
   configWithLabels,
   labelsInCall,
-  labelsOfConfig,
   withLabels,
 } from './class-labels.js'
 import type { PipelineLike } from './library.js'
