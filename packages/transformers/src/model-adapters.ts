@@ -13,12 +13,7 @@ import type { PreTrainedModel } from '@huggingface/transformers'
 import type { InferenceSession } from 'onnxruntime-common'
 import { overrideCalls, viewOf } from './call-views.js'
 import { checkOptions } from './check-options.js'
-import {
-  type ClassLabels,
-  configWithLabels,
-  labelsInCall,
-  withLabels,
-} from './class-labels.js'
+import { type ClassLabels, configWithLabels, labelsInCall, withLabels } from './class-labels.js'
 import type { PipelineLike } from './library.js'
 import type { CallSnapshot, DividedAdapter, MergedParts, ModelHost } from './model-host.js'
 import { type ModelPart, PartSession, type RunArguments } from './model-part.js'
@@ -103,17 +98,18 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> imple
    * Adds a new adapter for the layers of all sessions whose names are in the model's files or in `moduleNames`. The first adapter becomes active.
    * `createTrainer` of `@fourierft/onnxruntime` trains it. Whole layers (`modulesToSave`) start with the model's weights.
    *
-   * @param config modules, number of coefficients, scaling, seed. The defaults are PEFT's, except that the coefficients start at zero:
+   * @param config modules, number of coefficients, scaling, seed. The defaults are PEFT's, also the modules for each model type, except that the coefficients start at zero:
    *   the adapter changes nothing until it is trained. PEFT's random coefficients come with `initWeights: false`, or from `createConfig`
    * @throws {FourierFTError} `ADAPTER_EXISTS`, `MODULE_NOT_FOUND`, `INVALID_OPTION`, `INVALID_ENTRY_COUNT`, `INVALID_PATTERN`; `UNSUPPORTED` if
    *   a whole layer is quantised; then nothing is changed
    */
   async addAdapter(
     name: string,
-    config: FourierFTConfig | FourierFTOptions,
+    config: FourierFTConfig | FourierFTOptions = {},
     options: CreateAdapterOptions = {},
   ): Promise<void> {
-    await this.include(name, () => this.#host.newAdapter(config, options))
+    const { model_type: modelType } = this.model.config as { readonly model_type?: string | null }
+    await this.include(name, () => this.#host.newAdapter(config, options, modelType ?? undefined))
   }
 
   /**

@@ -178,16 +178,17 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
     for (const part of this.#parts) if (part.head) checkHead(part.head, { added: addedTo(part, added) })
   }
 
-  /** Creates an adapter for the layers of all sessions. */
+  /** Creates an adapter for the layers of all sessions. Without `targetModules`, these are PEFT's defaults for the model type. */
   async newAdapter(
     config: FourierFTConfig | FourierFTOptions,
     options: CreateAdapterOptions,
+    modelType: string | undefined,
   ): Promise<Adapter> {
     const layers = new Map(await this.namedLayers())
     // An added head is not a part of the model: it has no weights until it is trained.
     for (const { head } of this.#parts)
       for (const module of head ? headModules(head) : []) layers.delete(module)
-    return newAdapter(layers, config, options)
+    return newAdapter(layers, config, options, { modelType })
   }
 
   /**
