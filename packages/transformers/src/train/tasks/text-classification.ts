@@ -1,5 +1,6 @@
 /** Texts, or pairs of texts, with one class, several classes or a number each. */
 import { binaryCrossEntropy, crossEntropy, type Loss, meanSquaredError } from '@fourierft/onnxruntime'
+import { encodeRows } from '../encode-rows.js'
 import { feedsOf, float32, int64, padTokens, type TokenExample } from '../feeds.js'
 import {
   checkLabels,
@@ -59,11 +60,15 @@ export const textClassification: Task<TextClassificationRow, ClassifiedText> = {
     return {
       loss: LOSSES[problemType](output),
       metric: () => metricOf(problemType, names),
-      encode: async (rows) =>
-        rows.map((row, position) => ({
-          target: targetOf(row.label, classes, position),
-          ...text.encode(row.text, { pair: row.text_pair }),
-        })),
+      encode: (rows, options) =>
+        encodeRows(
+          rows,
+          (row, position) => ({
+            target: targetOf(row.label, classes, position),
+            ...text.encode(row.text, { pair: row.text_pair }),
+          }),
+          options,
+        ),
       async collate(examples) {
         const { ids, mask, types } = padTokens(examples, text.padId, text.side)
         return {

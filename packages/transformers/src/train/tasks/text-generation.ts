@@ -5,6 +5,7 @@
 import { FourierFTError } from '@fourierft/core'
 import { crossEntropy } from '@fourierft/onnxruntime'
 import type { PreTrainedTokenizer } from '@huggingface/transformers'
+import { type EncodeOptions, encodeRows } from '../encode-rows.js'
 import { feedsOf, int64, padded, padTokens, type TokenExample } from '../feeds.js'
 import { IGNORED, perplexityOf } from '../metrics.js'
 import { outputNamed } from '../outputs.js'
@@ -54,7 +55,7 @@ export const textGeneration: Task<TextGenerationRow, Sequence> = {
       loss: crossEntropy(outputNamed(context, ['logits']).name),
       metric: () => undefined,
       resultsOfLoss: perplexityOf,
-      encode: async (rows) => encoder.encode(rows),
+      encode: (rows, options) => encoder.encode(rows, options),
       async collate(examples) {
         const { ids, mask } = padTokens(examples, encoder.padId)
         const { rows, columns, values } = padded(
@@ -112,14 +113,17 @@ class SequenceEncoder {
     this.#special = Boolean(this.#tokenizer.add_bos_token || this.#tokenizer.add_eos_token)
   }
 
-  encode(rows: readonly TextGenerationRow[]): Sequence[] {
-    const sequences: Sequence[] = []
+  async encode(rows: readonly TextGenerationRow[], options?: EncodeOptions): Promise<Sequence[]> {
     const joined: number[] = []
-    for (const [position, row] of rows.entries())
-      if ('messages' in row) sequences.push(...this.#chat(row.messages, position))
-      else if ('prompt' in row) sequences.push(this.#sequence(this.#completion(row), position))
-      else if (this.#packing) for (const id of this.#textIds(row.text)) joined.push(id)
-      else sequences.push(this.#sequence(everything(this.#textIds(row.text)), position))
+    const encode = (row: TextGenerationRow, position: number): Sequence[] => {
+      if ('messages' in row) return this.#chat(row.messages, position)
+      if ('prompt' in row) return [this.#sequence(this.#completion(row), position)]
+      const ids = this.#textIds(row.text)
+      if (!this.#packing) return [this.#sequence(everything(ids), position)]
+      for (const id of ids) joined.push(id)
+      return []
+    }
+    const sequences = (await encodeRows(rows, encode, options)).flat()
     for (let start = 0; start + 1 < joined.length; start += this.#maxLength)
       sequences.push(this.#sequence(everything(joined.slice(start, start + this.#maxLength)), 0))
     return sequences
