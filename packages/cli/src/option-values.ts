@@ -41,3 +41,15 @@ export function parseBandPass(text: string): BandPass {
   }
   return { centerFrequency, bandwidth }
 }
+
+/** Parses a JSON object that maps modules to nodes. The packages check its values. */
+export function parseModuleNames(text: string): Readonly<Record<string, string | readonly string[] | null>> {
+  try {
+    const value: unknown = JSON.parse(text)
+    if (typeof value === 'object' && value !== null && !Array.isArray(value))
+      return value as Record<string, string>
+  } catch {
+    // Reported below.
+  }
+  throw new InvalidArgumentError('Expected a JSON object, such as {"pooler.dense": null}.')
+}

@@ -3,14 +3,18 @@ import { randomUUID } from 'node:crypto'
 import { open, realpath, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { FourierFTError } from '@fourierft/core'
 
-/** @throws FourierFTError `IO_ERROR`, which names the file. A regular file is left unchanged on failure. */
-export async function writeResultFile(file: string, content: string | Uint8Array): Promise<void> {
+/** What a file contains: all at once, or in pieces. */
+export type Content = string | Uint8Array | AsyncIterable<Uint8Array>
+
+/** @throws FourierFTError `IO_ERROR`, which names the file, and the errors of an iterable. A regular file is left unchanged on failure. */
+export async function writeResultFile(file: string, content: Content): Promise<void> {
   try {
     const target = await realpath(file).catch(() => file)
     // A device or a pipe (/dev/stdout) must not be replaced.
     if (await isSpecial(target)) await writeFile(target, content)
     else await replaceFile(target, content)
   } catch (cause) {
+    if (FourierFTError.isInstance(cause)) throw cause
     const reason = cause instanceof Error ? cause.message : String(cause)
     throw new FourierFTError('IO_ERROR', `${file}: could not be written: ${reason}`, { file, cause })
   }
@@ -23,14 +27,14 @@ async function isSpecial(path: string): Promise<boolean> {
   )
 }
 
-async function replaceFile(target: string, content: string | Uint8Array): Promise<void> {
+async function replaceFile(target: string, content: Content): Promise<void> {
   const temporary = `${target}.${randomUUID()}.tmp`
   try {
     const replaced = await stat(target).catch(() => undefined)
     const handle = await open(temporary, 'wx')
     try {
       if (replaced) await handle.chmod(replaced.mode & 0o7777)
-      await handle.writeFile(content)
+      await writeFile(handle, content)
       await handle.sync()
     } finally {
       await handle.close()

@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url'
 import { beforeAll, expect, test } from 'vitest'
 import { backendNames } from '../src/backends.js'
 import { type CapturedRun, peftAdapter } from './captured-run.js'
+import { linearModel } from './linear-model.js'
 import { recordedAdapters } from './recorded-adapters.js'
 
 const main = fileURLToPath(new URL('../dist/main.js', import.meta.url))
@@ -21,6 +22,7 @@ beforeAll(async () => {
   const layers = recordedAdapters.find(({ name }) => name === 'linear-float32')?.layers ?? []
   const shapes = Object.fromEntries(layers.map(({ name, shape }) => [name, shape]))
   await writeFile(join(directory, 'shapes.json'), JSON.stringify(shapes))
+  await writeFile(join(directory, 'model.onnx'), linearModel(shapes))
 })
 
 function shell(script: string): Promise<CapturedRun> {
@@ -40,7 +42,7 @@ test('--version prints the version of the package', async () => {
 test('--help lists every command and shows examples', async () => {
   const { status, stdout, stderr } = await shell('fourierft --help')
   expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
-  for (const command of ['inspect', 'delta', 'entries', 'convert', 'params', 'conformance']) {
+  for (const command of ['inspect', 'delta', 'entries', 'convert', 'merge', 'params', 'conformance']) {
     expect(stdout).toMatch(new RegExp(`^  ${command} `, 'm'))
     const help = await shell(`fourierft ${command} --help`)
     expect(help).toMatchObject({ status: 0, stderr: '' })

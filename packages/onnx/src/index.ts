@@ -43,6 +43,19 @@ export {
   type TrainingGraph,
   type TrainingGraphOptions,
 } from './differentiate/training-graph.js'
+export { addHead } from './heads/add-head.js'
+export { HEAD_TASKS, type HeadTask } from './heads/architectures.js'
+export {
+  type Head,
+  type HeadConfig,
+  headFor,
+  headModules,
+  LOGITS,
+  type ModelOutput,
+  nameWithHead,
+} from './heads/head.js'
+export { ENCODER_OUTPUT, type JoinedModels, joinModels } from './join/join-models.js'
+export { HIDDEN_STATES, joinedInputName } from './join/joined-input-name.js'
 export { checkWeight } from './layers/check-weight.js'
 export { decideProducts } from './layers/join-products.js'
 export { biasOf, type LayerBias } from './layers/layer-bias.js'
@@ -68,5 +81,5 @@ export type { OnnxGraph, OnnxNode } from './model/graph.js'
 export { type ModelData, modelBytes, type OnnxFunction, type OnnxModel, readModel } from './model/model.js'
 export { type ModelFileOptions, type ReadAt, readModelFile } from './model/read-model-file.js'
 export { DataType } from './model/schema.js'
-export type { ExternalData, OnnxTensor, ReadExternal } from './model/tensor.js'
+export { byteLengthOf, type ExternalData, type OnnxTensor, type ReadExternal } from './model/tensor.js'
 export type { OnnxValue } from './model/value.js'

@@ -7,7 +7,6 @@ import {
   type Ending,
   type FourierFTConfig,
   type FourierFTOptions,
-  invalidState,
   type RowAdapter,
 } from '@fourierft/core'
 import type { InferenceSession } from 'onnxruntime-common'
@@ -17,7 +16,7 @@ import { newAdapter } from './new-adapter.js'
 import type { SessionAdapter } from './session-adapter.js'
 import { SessionHost } from './session-host.js'
 import type { SharedGraph } from './shared-graph.js'
-import type { TrainableSession } from './trainer/trainer.js'
+import type { Trainable, TrainableSession } from './trainer/trainable.js'
 
 type Feeds = InferenceSession.FeedsType
 type Fetches = InferenceSession.FetchesType
@@ -39,7 +38,7 @@ export interface AdaptedSessionInit {
   readonly openSession: InferenceSession | undefined
 }
 
-export class AdaptedSession extends AdapterSet<SessionAdapter, SharedGraph> {
+export class AdaptedSession extends AdapterSet<SessionAdapter, SharedGraph> implements Trainable {
   /** The reason why the native kernel is not used; undefined if it is used. */
   readonly nativeProblem: string | undefined
   readonly #host: SessionHost
@@ -130,15 +129,8 @@ export class AdaptedSession extends AdapterSet<SessionAdapter, SharedGraph> {
   /** @internal What a trainer needs of this session. */
   get trainable(): TrainableSession {
     return {
-      adapterToTrain: (name) => {
-        const [active, ...others] = this.activeAdapters
-        const chosen = name ?? active
-        if (chosen === undefined || (name === undefined && others.length > 0))
-          throw invalidState(`${this.activeAdapters.length} adapters are active`, 'give the option adapter')
-        return { name: chosen, adapter: this.matchedAdapter(chosen) }
-      },
-      inputNames: this.inputNames,
-      openTraining: (adapter, loss) => this.#host.openTraining(adapter, loss),
+      adapterToTrain: (name) => this.chosenAdapter(name),
+      openTraining: (adapter, settings) => this.#host.openTraining(adapter, settings),
       trainAdapter: (name, work) => this.train(work, name),
       replaceAdapter: (name, adapter) => this.replace(name, adapter),
     }
@@ -153,7 +145,8 @@ export class AdaptedSession extends AdapterSet<SessionAdapter, SharedGraph> {
    * Creates an adapter for the layers whose names are in the file or in `moduleNames`. It becomes active if it is the first. `createTrainer`
    * trains it. Layers in its `modulesToSave` start with the model's own weights.
    *
-   * @param config modules, number of coefficients, scaling, seed; the defaults are PEFT's
+   * @param config modules, number of coefficients, scaling, seed. The defaults are PEFT's, except that the coefficients start at zero:
+   *   the adapter changes nothing until it is trained. PEFT's random coefficients come with `initWeights: false`, or from `createConfig`
    * @throws {FourierFTError} `ADAPTER_EXISTS`, `MODULE_NOT_FOUND`, `INVALID_OPTION`, `INVALID_ENTRY_COUNT`, `INVALID_PATTERN`; `UNSUPPORTED` if
    *   a layer in `modulesToSave` is quantised; an error changes nothing
    */

@@ -6,9 +6,10 @@ import { type Applied, createLayer, type Entries, FourierFTError } from '@fourie
 import {
   type AttachedInputs,
   attachBranches,
+  type BakeOptions,
   bakeBranches,
+  type ExternalFile,
   type OnnxModel,
-  type ReadExternal,
 } from '@fourierft/onnx'
 import { entriesUnion } from './entries-union.js'
 import { layersByKey } from './matched-layers.js'
@@ -79,12 +80,16 @@ export function attachSlots(model: OnnxModel, slots: AdapterSlots): AttachedInpu
   return attachBranches(model, branches, { replaceable })
 }
 
-/** Writes adapters into the weights of their model: scale · ΔW, and the modules that the adapters replace. */
+/**
+ * Writes adapters into the weights of their model: scale · ΔW, and the modules that the adapters replace.
+ *
+ * @returns as `bakeBranches`
+ */
 export async function bakeAdapters(
   model: OnnxModel,
   added: readonly Applied<SessionAdapter>[],
-  readExternal: ReadExternal,
-): Promise<void> {
+  options: BakeOptions,
+): Promise<ExternalFile | undefined> {
   const layerAt = layersByKey(model)
   const replacements = new Map(added.flatMap(({ adapter }) => [...adapter.replacedModules]))
   const keys = new Set([
@@ -99,5 +104,5 @@ export async function bakeAdapters(
     })
     return { layer: layerAt(key), adapters, ...(whole && { whole }) }
   })
-  await bakeBranches(model, baked, { readExternal, inlineUpTo: Number.POSITIVE_INFINITY })
+  return bakeBranches(model, baked, options)
 }

@@ -35,21 +35,29 @@ function difference(a: Float32Array, b: Float32Array): number {
   return b.reduce((most, value, i) => Math.max(most, Math.abs(value - a[i])), 0) / largest
 }
 
-test('creates an adapter with the modules of its configuration, which is active and can be saved', async () => {
+test('creates an adapter with the modules of its configuration and coefficients of zero, which is active and can be saved', async () => {
   const adapted = await session(BERT)
   const base = await outputOf(adapted)
-  await adapted.addAdapter('new', { targetModules: ['query', 'value'], nFrequency: 24, scaling: 150 })
+  const config = { targetModules: ['query', 'value'], nFrequency: 24, scaling: 150 }
+  await adapted.addAdapter('zero', config)
+  for (const { coefficients } of (await adapted.getAdapter()).modules.values())
+    expect(coefficients).toEqual(new Float32Array(24))
+  // Coefficients of zero add zeros.
+  expect(await outputOf(adapted)).toEqual(base)
+  adapted.deleteAdapter('zero')
+  await adapted.addAdapter('new', { ...config, initWeights: false })
+  adapted.setAdapter('new')
   expect(adapted.activeAdapters).toEqual(['new'])
   const changed = await outputOf(adapted)
   expect(changed).not.toEqual(base)
-  const { modules, config } = await adapted.getAdapter()
+  const { modules, config: saved } = await adapted.getAdapter()
   expect([...modules.keys()]).toEqual([
     'model.bert.encoder.layer.0.attention.self.query',
     'model.bert.encoder.layer.0.attention.self.value',
     'model.bert.encoder.layer.1.attention.self.query',
     'model.bert.encoder.layer.1.attention.self.value',
   ])
-  expect(config.nFrequency).toBe(24)
+  expect(saved.nFrequency).toBe(24)
   await adapted.savePretrained(join(folder, 'new'))
   const other = await session(BERT, { adapters: join(folder, 'new') })
   expect(await outputOf(other)).toEqual(changed)

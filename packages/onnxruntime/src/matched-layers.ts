@@ -144,6 +144,20 @@ function layerKey(layer: LinearLayer): string {
   return JSON.stringify(productsOf(layer).map(productKey))
 }
 
+/**
+ * Returns the key that a layer of the main graph has after its values were renamed.
+ *
+ * @param names new names, by the old ones
+ */
+export function renamedKey(key: string, names: ReadonlyMap<string, string>): string {
+  const products = parseJson(key, 'the key of a layer') as string[]
+  const renamed = products.map((product) => {
+    const [path, output, ...part] = parseJson(product, 'the key of a layer') as [string, string, string?]
+    return JSON.stringify([path, names.get(output) ?? output, ...part])
+  })
+  return JSON.stringify(renamed)
+}
+
 /** Returns the key of a product. The path of the graph is part of it, because the subgraphs of an `If` may use the same value names. */
 function productKey({ graph, node, part }: LinearLayer): string {
   return JSON.stringify([graph.path, node.outputs[0], part?.name])

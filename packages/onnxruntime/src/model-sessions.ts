@@ -1,6 +1,6 @@
 /** `ModelSessions`: opens one model in the user's ONNX Runtime: unchanged, with slots (`AdapterSlots`), or with adapters in its weights. */
 import { type Adapter, type Applied, FourierFTError } from '@fourierft/core'
-import type { Loss, ReadExternal } from '@fourierft/onnx'
+import type { OnnxModel, ReadExternal } from '@fourierft/onnx'
 import type { InferenceSession } from 'onnxruntime-common'
 import { AdaptedGraph } from './adapted-graph.js'
 import { type AdapterSlots, attachSlots, bakeAdapters, NO_SLOTS } from './adapter-slots.js'
@@ -10,7 +10,15 @@ import type { ModuleNames } from './module-names.js'
 import type { Ort } from './ort.js'
 import { type Enqueue, runtimeQueue } from './runtime-queue.js'
 import type { SessionAdapter } from './session-adapter.js'
-import { attachForTraining, TrainingSession } from './trainer/training-session.js'
+import { attachForTraining, TrainingSession, type TrainingSettings } from './trainer/training-session.js'
+
+export interface ModelSessionsInit {
+  readonly ort: Ort
+  readonly file: ModelFile
+  readonly options: InferenceSession.SessionOptions
+  readonly nativeProblem: string | undefined
+  readonly edit: ((model: OnnxModel) => void) | undefined
+}
 
 export class ModelSessions {
   /** The reason why the native kernel is not used; undefined if it is used. */
@@ -18,25 +26,24 @@ export class ModelSessions {
   readonly #ort: Ort
   readonly #file: ModelFile
   readonly #options: InferenceSession.SessionOptions
+  readonly #edit: ModelSessionsInit['edit']
   readonly #enqueue: Enqueue
 
   /** Called by `openSessions`. */
-  constructor(
-    ort: Ort,
-    file: ModelFile,
-    options: InferenceSession.SessionOptions,
-    nativeProblem: string | undefined,
-  ) {
+  constructor({ ort, file, options, nativeProblem, edit }: ModelSessionsInit) {
     this.#ort = ort
     this.#file = file
     this.#options = options
     this.nativeProblem = nativeProblem
+    this.#edit = edit
     this.#enqueue = runtimeQueue(ort)
   }
 
   /** Reads the file, to inspect or edit it. */
-  openModel(): Promise<OpenModel> {
-    return this.#file.open()
+  async openModel(): Promise<OpenModel> {
+    const opened = await this.#file.open()
+    this.#edit?.(opened.model)
+    return opened
   }
 
   /** Same as {@link findAdapterLayers}. */
@@ -84,18 +91,26 @@ export class ModelSessions {
   async openMerged(added: readonly Applied<SessionAdapter>[]): Promise<AdaptedGraph> {
     const opened = await this.openModel()
     const { model, ...externalData } = opened
-    await bakeAdapters(model, added, this.readExternal(opened))
+    await bakeAdapters(model, added, {
+      readExternal: this.readExternal(opened),
+      inlineUpTo: Number.POSITIVE_INFINITY,
+    })
     return this.graphWithoutSlots(await this.#create({ bytes: model.toBytes(), ...externalData }))
   }
 
   /**
    * Opens the training graph of one adapter: its branches and replaced layers, the loss, and their gradients.
    *
+   * @param opened the model, if it is not the one of this file. It is edited
    * @throws {FourierFTError} as `makeTrainingGraph`
    */
-  async training(adapter: SessionAdapter, loss: Loss): Promise<TrainingSession> {
-    const { model, ...externalData } = await this.openModel()
-    const attached = attachForTraining(model, adapter, loss)
+  async training(
+    adapter: SessionAdapter,
+    settings: TrainingSettings,
+    opened?: OpenModel,
+  ): Promise<TrainingSession> {
+    const { model, ...externalData } = opened ?? (await this.openModel())
+    const attached = attachForTraining(model, adapter, settings)
     const session = await this.#create({ bytes: model.toBytes(), ...externalData }, TRAINING_DEFAULTS)
     return new TrainingSession(session, this.#ort, attached)
   }

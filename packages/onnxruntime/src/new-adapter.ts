@@ -25,6 +25,9 @@ export interface NamedLayer {
   readonly shape: Shape
   /** Whether it consists of several modules that have names, such as q, k and v. */
   readonly isPacked: boolean
+  readonly hasBias: boolean
+  /** The outputs of the model that only operators of any width compute from this layer: the layer may be replaced by one of another width. */
+  readonly outputs: readonly string[]
   /**
    * Reads the weight and the bias.
    *
@@ -34,7 +37,8 @@ export interface NamedLayer {
 }
 
 /**
- * Creates an adapter. The configuration specifies the initial coefficients. Layers in its `modulesToSave` start with the model's own weights.
+ * Creates an adapter. Its coefficients start at zero, so that it changes nothing until it is trained; with `initWeights: false`, and by default in a
+ * complete configuration (`createConfig`), they are random, as in PEFT. Layers in its `modulesToSave` start with the model's own weights.
  *
  * @throws {FourierFTError} `MODULE_NOT_FOUND`, `INVALID_OPTION`, `INVALID_ENTRY_COUNT`, `INVALID_PATTERN`; `UNSUPPORTED` for a layer in
  *   `modulesToSave` whose weights cannot be read
@@ -44,7 +48,9 @@ export async function newAdapter(
   configOrOptions: FourierFTConfig | FourierFTOptions,
   options: CreateAdapterOptions = {},
 ): Promise<Adapter> {
-  const config = isComplete(configOrOptions) ? withTaskHeads(configOrOptions) : createConfig(configOrOptions)
+  const config = isComplete(configOrOptions)
+    ? withTaskHeads(configOrOptions)
+    : createConfig({ initWeights: true, ...configOrOptions })
   const savedModules = savedModulesOf(config, [...layers.keys()])
   const linear = [...layers].filter(([, { isPacked }]) => !isPacked).map(([name]) => name)
   const outputLayer = outputLayerOf(config, linear)

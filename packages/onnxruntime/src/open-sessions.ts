@@ -1,5 +1,6 @@
 /** `openSessions`: checks the options for a model's sessions, and decides whether they use the native kernel. */
 import { FourierFTError } from '@fourierft/core'
+import type { OnnxModel } from '@fourierft/onnx'
 import type { InferenceSession } from 'onnxruntime-common'
 import { ModelSessions } from './model-sessions.js'
 import { ModelFile, type ModelSource } from './model-source.js'
@@ -13,6 +14,8 @@ export interface OpenOptions {
   readonly native?: 'auto' | boolean
   /** ONNX Runtime's own options. */
   readonly sessionOptions?: InferenceSession.SessionOptions
+  /** Changes the model whenever it is read, for example to add a head. A model that is opened unchanged is not read. */
+  readonly edit?: ((model: OnnxModel) => void) | undefined
 }
 
 let hasWarned = false
@@ -25,7 +28,7 @@ let hasWarned = false
  */
 export async function openSessions(
   model: ModelSource,
-  { ort, native = 'auto', sessionOptions = {} }: OpenOptions,
+  { ort, native = 'auto', sessionOptions = {}, edit }: OpenOptions,
 ): Promise<ModelSessions> {
   if (native !== 'auto' && typeof native !== 'boolean')
     throw new FourierFTError('INVALID_OPTION', `native: expected 'auto', true or false; received ${native}`, {
@@ -37,12 +40,8 @@ export async function openSessions(
   if ('providers' in kernel) {
     checkOutputLocation(sessionOptions)
     registerFourierFTBackend(ort)
-    return new ModelSessions(
-      ort,
-      file,
-      { ...sessionOptions, executionProviders: kernel.providers },
-      undefined,
-    )
+    const options = { ...sessionOptions, executionProviders: kernel.providers }
+    return new ModelSessions({ ort, file, options, nativeProblem: undefined, edit })
   }
   if (native === true)
     throw new FourierFTError('UNSUPPORTED', `native: the native kernel cannot be used: ${kernel.problem}`, {
@@ -54,7 +53,7 @@ export async function openSessions(
     hasWarned = true
     console.info(`@fourierft/onnxruntime runs without the native kernel: ${reason}`)
   }
-  return new ModelSessions(ort, file, sessionOptions, reason)
+  return new ModelSessions({ ort, file, options: sessionOptions, nativeProblem: reason, edit })
 }
 
 /** Joins problem and advice as `FourierFTError` does. */

@@ -12,7 +12,7 @@ import {
   invalidState,
   rejectTrainedBiases,
 } from '@fourierft/core'
-import { checkWeight, type Loss, readLayer } from '@fourierft/onnx'
+import { biasOf, checkWeight, readLayer, valuesOfFreeWidth } from '@fourierft/onnx'
 import type { InferenceSession } from 'onnxruntime-common'
 import type { AdaptedGraph, RunArguments } from './adapted-graph.js'
 import { slotsFor } from './adapter-slots.js'
@@ -24,7 +24,7 @@ import { type ModuleNames, withoutAbsent } from './module-names.js'
 import type { NamedLayer } from './new-adapter.js'
 import { matchAdapter, type SessionAdapter } from './session-adapter.js'
 import { SharedGraph } from './shared-graph.js'
-import type { TrainingSession } from './trainer/training-session.js'
+import type { TrainingSession, TrainingSettings } from './trainer/training-session.js'
 
 /** The inputs and outputs of the original model. */
 export type Signature = Pick<
@@ -38,6 +38,8 @@ export interface SessionHostInit {
   /** Prepares further sessions. It is called once, when another session is needed. */
   readonly sessions: () => Promise<ModelSessions>
   readonly moduleNames: ModuleNames
+  /** Outputs that the first session does not have, but the graphs with slots have. */
+  readonly addedOutputs?: readonly InferenceSession.ValueMetadata[]
 }
 
 export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
@@ -56,7 +58,7 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
   #current: SharedGraph
   #ended: Ending | undefined
 
-  constructor({ graph, sessions, moduleNames }: SessionHostInit) {
+  constructor({ graph, sessions, moduleNames, addedOutputs = [] }: SessionHostInit) {
     this.#openSessions = sessions
     this.#moduleNames = moduleNames
     this.#current = this.#share(graph)
@@ -65,8 +67,8 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
     this.signature = {
       inputNames: inputNames.filter((name) => !graph.feeds(name)),
       inputMetadata: inputMetadata.filter(({ name }) => !graph.feeds(name)),
-      outputNames,
-      outputMetadata,
+      outputNames: [...outputNames, ...addedOutputs.map(({ name }) => name)],
+      outputMetadata: [...outputMetadata, ...addedOutputs],
     }
   }
 
@@ -103,11 +105,16 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
   /**
    * Opens the training graph of an adapter. The host releases it at its end.
    *
+   * @param opened a model that contains this session's model; it is edited. Default: this session's model
    * @throws {FourierFTError} as `ModelSessions.training`; `INVALID_STATE`
    */
-  async openTraining(adapter: SessionAdapter, loss: Loss): Promise<TrainingSession> {
+  async openTraining(
+    adapter: SessionAdapter,
+    settings: TrainingSettings,
+    opened?: OpenModel,
+  ): Promise<TrainingSession> {
     this.checkLive()
-    const training = await (await this.#getSessions()).training(adapter, loss)
+    const training = await (await this.#getSessions()).training(adapter, settings, opened)
     if (this.#ended !== undefined) {
       await training.release()
       throw stateError(this.#ended)
@@ -129,6 +136,8 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
         {
           shape: [layer.outFeatures, layer.inFeatures],
           isPacked: layer.part === undefined && packed.has(layer.node),
+          hasBias: biasOf(layer) !== undefined,
+          outputs: valuesOfFreeWidth(layer)?.filter((value) => layer.graph.isOutput(value)) ?? [],
           read: async () => {
             checkWeight(layer)
             return readLayer(layer, sessions.readExternal(opened))
@@ -253,7 +262,7 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
     added: readonly Applied<SessionAdapter>[],
     merged: SharedGraph | undefined,
   ): Promise<InferenceSession> {
-    await this.#releaseTrainings()
+    await this.releaseTrainings()
     if (merged === undefined)
       await this.#replaceGraph(async () => (await this.#getSessions()).openMerged(added))
     else {
@@ -265,7 +274,7 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
 
   /** Replaces the session with a session of the original model, and returns the new session. The caller has to release it. */
   async giveBack(create: () => Promise<InferenceSession>): Promise<InferenceSession> {
-    await this.#releaseTrainings()
+    await this.releaseTrainings()
     await this.#replaceGraph(async () => (await this.#getSessions()).createWithoutSlots(create))
     return this.#currentSession()
   }
@@ -277,10 +286,11 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
    */
   async release(reason: Ending): Promise<void> {
     this.#ended ??= reason
-    await Promise.all([this.#releaseTrainings(), ...Array.from(this.#graphs, (graph) => graph.closeNow())])
+    await Promise.all([this.releaseTrainings(), ...Array.from(this.#graphs, (graph) => graph.closeNow())])
   }
 
-  async #releaseTrainings(): Promise<void> {
+  /** Releases the sessions of trainers after their current runs. */
+  async releaseTrainings(): Promise<void> {
     const trainings = [...this.#trainings]
     this.#trainings.clear()
     await Promise.all(trainings.map((training) => training.release()))

@@ -1,5 +1,6 @@
 /** `attach`: prepares a model of transformers.js, or the model of a pipeline, for adapters. */
 import { FourierFTError } from '@fourierft/core'
+import type { HeadTask } from '@fourierft/onnx'
 import { type ModuleNames, readModuleNames } from '@fourierft/onnxruntime'
 import type { PreTrainedModel, PretrainedModelOptions } from '@huggingface/transformers'
 import { checkOptions } from './check-options.js'
@@ -12,6 +13,7 @@ import {
   type PipelineLike,
   sessionsOf,
 } from './library.js'
+import { headTask, missingHead } from './missing-head.js'
 import { isMergedForGood, ModelAdapters } from './model-adapters.js'
 import { ModelFiles } from './model-files.js'
 import { ModelHost } from './model-host.js'
@@ -26,6 +28,11 @@ export interface AttachOptions {
   /** The options with which the model was loaded (`revision`, `cache_dir`, …); `dtype` and `device` only if they differ between its sessions. */
   readonly modelOptions?: PretrainedModelOptions
   readonly moduleNames?: ModuleNames
+  /**
+   * The task for which a model that was exported without a head gets one, if the target is not a pipeline of that task. Pipelines get the head of
+   * their task. The weights of the head are those of the active adapter (`modulesToSave`); calls without such an adapter throw `INVALID_STATE`.
+   */
+  readonly head?: HeadTask
   /** Whether to use the native kernel: `'auto'` (the default) if it is available, false never, true always. */
   readonly native?: 'auto' | boolean
 }
@@ -35,7 +42,7 @@ export interface AttachOptions {
  *
  * @param target a pipeline or a model
  * @throws {FourierFTError} `INVALID_OPTION` for another target, for invalid options, or if the option `model` is missing; `UNSUPPORTED` for a
- *   model without sessions; `INVALID_STATE` if the model is attached already, or if `mergeAndUnload` has left adapters in its weights
+ *   model without sessions, or a model without a head to which none can be added; `INVALID_STATE` if the model is attached already, or if `mergeAndUnload` has left adapters in its weights
  */
 export async function attach(
   target: PipelineLike | PreTrainedModel,
@@ -62,12 +69,14 @@ export async function attach(
       'UNSUPPORTED',
       'the model has no ONNX Runtime sessions, so adapters cannot be applied to it',
     )
-  const files = new ModelFiles(model, originFor(model, options))
   const pipeline = (target as unknown) === model ? undefined : (target as PipelineLike)
+  const task = headTask(pipeline, options.head)
+  const head = task && missingHead(task, model, sessionsOf(model))
+  const files = new ModelFiles(model, originFor(model, options))
   const parts = await Promise.all(
     Array.from(sessionsOf(model), async ([name, session]) => {
       const ort = await ortOf(session)
-      return new ModelPart({ name, session, ort, files, options: { moduleNames, native } })
+      return new ModelPart({ name, session, ort, files, options: { moduleNames, native, head } })
     }),
   )
   // Another call may have attached the model during the await.

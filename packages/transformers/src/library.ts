@@ -20,7 +20,9 @@ import {
   env,
   ModelFileNotFoundError,
   PreTrainedModel,
+  type PreTrainedTokenizer,
   type PretrainedModelOptions,
+  type Processor,
   Tensor,
 } from '@huggingface/transformers'
 import type { InferenceSession } from 'onnxruntime-common'
@@ -57,6 +59,10 @@ export interface ModelSession {
 
 /** The part of a pipeline that this package uses. */
 export interface PipelineLike {
+  /** Without an alias: `text-classification`, not `sentiment-analysis`. */
+  readonly task?: string
+  readonly tokenizer?: PreTrainedTokenizer | null
+  readonly processor?: Processor | null
   model: PreTrainedModel
 }
 

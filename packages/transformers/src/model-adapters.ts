@@ -1,6 +1,6 @@
 /** `ModelAdapters`: the adapters of one model. Its methods apply to all sessions of the model, and a call keeps the adapters it started with. */
 import {
-  type Adapter,
+  Adapter,
   AdapterSet,
   type AdapterSource,
   type CreateAdapterOptions,
@@ -8,14 +8,24 @@ import {
   type FourierFTConfig,
   type FourierFTOptions,
 } from '@fourierft/core'
+import type { Trainable, TrainableSession } from '@fourierft/onnxruntime/host'
 import type { PreTrainedModel } from '@huggingface/transformers'
 import type { InferenceSession } from 'onnxruntime-common'
 import { overrideCalls, viewOf } from './call-views.js'
 import { checkOptions } from './check-options.js'
+import {
+  type ClassLabels,
+  configWithLabels,
+  labelsInCall,
+  labelsOfConfig,
+  withLabels,
+} from './class-labels.js'
 import type { PipelineLike } from './library.js'
 import type { CallSnapshot, DividedAdapter, MergedParts, ModelHost } from './model-host.js'
 import { type ModelPart, PartSession, type RunArguments } from './model-part.js'
+import { type NewHeadOptions, withNewHead } from './new-head.js'
 import { type ReadAdapterOptions, readAdapter } from './read-adapter.js'
+import { trainedShares } from './whole-adapter.js'
 
 export interface LoadOptions extends ReadAdapterOptions {
   /** The adapter's name. Default: `default`. */
@@ -40,8 +50,10 @@ export function isMergedForGood(model: PreTrainedModel): boolean {
 
 const DETACHED: Ending = { problem: 'the model is detached', advice: 'call attach() again' }
 
-export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> {
+export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> implements Trainable {
   readonly model: PreTrainedModel
+  /** The pipeline to which `attach` was called; undefined for a model. */
+  readonly pipeline: PipelineLike | undefined
   readonly #host: ModelHost
   readonly #parts: readonly ModelPart[]
   readonly #restoreCalls: () => void
@@ -50,6 +62,7 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> {
   constructor({ model, pipeline, parts, host }: ModelAdaptersInit) {
     super(host)
     this.model = model
+    this.pipeline = pipeline
     this.#host = host
     this.#parts = parts
     const { sessions } = model
@@ -59,12 +72,12 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> {
       ...this.#sessions((part, args) => this.#call((snapshot) => host.run(snapshot, part, args))),
     }
     const restoreModelCalls = overrideCalls(model, (call) =>
-      this.#call((snapshot) => call(this.#view(snapshot))),
+      this.#call((snapshot, labels) => call(this.#view(snapshot, labels))),
     )
     const restorePipelineCalls =
       pipeline &&
       overrideCalls(pipeline, (call) =>
-        this.#call((snapshot) => call(viewOf(pipeline, { model: this.#view(snapshot) }))),
+        this.#call((snapshot, labels) => call(viewOf(pipeline, { model: this.#view(snapshot, labels) }))),
       )
     this.#restoreCalls = () => {
       restorePipelineCalls?.()
@@ -89,9 +102,10 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> {
 
   /**
    * Adds a new adapter for the layers of all sessions whose names are in the model's files or in `moduleNames`. The first adapter becomes active.
-   * This package cannot train it, but `getAdapter` and `savePretrained` export it. Whole layers (`modulesToSave`) start with the model's weights.
+   * `createTrainer` of `@fourierft/onnxruntime` trains it. Whole layers (`modulesToSave`) start with the model's weights.
    *
-   * @param config modules, number of coefficients, scaling, seed; the defaults are PEFT's
+   * @param config modules, number of coefficients, scaling, seed. The defaults are PEFT's, except that the coefficients start at zero:
+   *   the adapter changes nothing until it is trained. PEFT's random coefficients come with `initWeights: false`, or from `createConfig`
    * @throws {FourierFTError} `ADAPTER_EXISTS`, `MODULE_NOT_FOUND`, `INVALID_OPTION`, `INVALID_ENTRY_COUNT`, `INVALID_PATTERN`; `UNSUPPORTED` if
    *   a whole layer is quantised; then nothing is changed
    */
@@ -104,6 +118,69 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> {
   }
 
   /**
+   * @internal The inputs of the training graph for a loss of this output. Those of an encoder and a decoder have the names that transformers uses for the
+   * whole model (`decoder_input_ids`).
+   *
+   * @throws {FourierFTError} `INVALID_OPTION` if no session, or several, compute the output
+   */
+  trainingInputs(output: string): readonly InferenceSession.ValueMetadata[] {
+    return this.#host.trainingInputs(output)
+  }
+
+  /** @internal What a trainer needs of this model. */
+  get trainable(): TrainableSession {
+    return {
+      adapterToTrain: (name) => {
+        const chosen = this.chosenAdapter(name)
+        return { name: chosen.name, adapter: chosen.adapter.whole }
+      },
+      openTraining: (adapter, settings) => this.#host.openTraining(adapter, settings),
+      trainAdapter: (name, work) => this.train(work, name),
+      replaceAdapter: (name, whole) => {
+        const old = this.matchedAdapter(name)
+        this.replace(name, { ...old, whole, shares: trainedShares(old.shares, whole) })
+      },
+    }
+  }
+
+  /**
+   * Gives an adapter a new head for these labels, in one step: its name, its scale and whether it is active are kept. A ΔW of the head's layers is
+   * removed. For `train`.
+   *
+   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`; `UNSUPPORTED` if the model cannot have a head of another size; `INVALID_STATE` if the adapter is
+   *   merged or changes meanwhile; an error changes nothing
+   * @internal
+   */
+  async giveHead(name: string, labels: ClassLabels, options: Omit<NewHeadOptions, 'labels'>): Promise<void> {
+    const size = { ...options, labels: labels.names.length }
+    const layers = await this.#host.headLayers()
+    const headed = async (old: Adapter) => withLabels(await withNewHead(old, layers, size), labels)
+    const old = await this.getAdapter(name)
+    const { modules } = await headed(old)
+    const isAdapted = [...old.modules.keys()].some((module) => !modules.has(module))
+    // One graph cannot have both a ΔW of a layer, in the old adapter, and a new layer of another size in its place.
+    if (isAdapted) await this.exchange(name, (now) => withoutModules(now, modules))
+    try {
+      await this.exchange(name, headed)
+    } catch (error) {
+      if (isAdapted) await this.exchange(name, () => old).catch(() => undefined)
+      throw error
+    }
+  }
+
+  /** @internal Replaces an adapter by another one, as `giveHead` does. */
+  async exchangeAdapter(name: string, adapter: Adapter): Promise<void> {
+    await this.exchange(name, () => adapter)
+  }
+
+  /** @internal The labels of an adapter's head, or of the model's; no names if the model has no head. */
+  labelsOf(name: string): { readonly names: readonly string[]; readonly problemType?: string | undefined } {
+    const { labels } = this.matchedAdapter(name)
+    if (labels) return labels
+    return this.#host.hasAddedHead ? { names: [] } : labelsOfConfig(this.model.config)
+  }
+
+  /**
    * Adds the ΔW of the active adapters to the weights for good, and detaches the model. All adapters are removed. Does not wait for running calls.
    *
    * @returns the model, with plain sessions of ONNX Runtime
@@ -112,6 +189,8 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> {
   async mergeAndUnload(): Promise<PreTrainedModel> {
     await this.leave({ keep: 'merged', ended: DETACHED }, async ({ added, merged }) => {
       this.#restoreModel(await this.#host.unload(added, merged, this.matchedAdapters()))
+      const labels = labelsInCall({ added })
+      if (labels) this.model.config = configWithLabels(this.model.config, labels)
       mergedForGood.add(this.model)
     })
     return this.model
@@ -140,11 +219,11 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> {
   }
 
   /** Runs a call. Chooses its adapters before anything is awaited. */
-  async #call<T>(work: (snapshot: CallSnapshot) => Promise<T>): Promise<T> {
+  async #call<T>(work: (snapshot: CallSnapshot, labels: ClassLabels | undefined) => Promise<T>): Promise<T> {
     const { choice, merged } = this.callState()
     const snapshot = this.#host.beginCall(choice, merged)
     try {
-      return await work(snapshot)
+      return await work(snapshot, labelsInCall(choice))
     } finally {
       this.#host.endCall(snapshot)
     }
@@ -158,8 +237,19 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> {
     )
   }
 
-  #view(snapshot: CallSnapshot): PreTrainedModel {
+  /** Returns a view of the model for one call: with sessions that apply the call's adapters, and with the labels of these adapters. */
+  #view(snapshot: CallSnapshot, labels: ClassLabels | undefined): PreTrainedModel {
     const sessions = this.#sessions((part, args) => this.#host.run(snapshot, part, args))
-    return viewOf(this.model, { sessions: { ...this.model.sessions, ...sessions } })
+    return viewOf(this.model, {
+      sessions: { ...this.model.sessions, ...sessions },
+      ...(labels && { config: configWithLabels(this.model.config, labels) }),
+    })
   }
+}
+
+/** Returns a copy of the adapter that has only the modules in `kept`. */
+function withoutModules(adapter: Adapter, kept: ReadonlyMap<string, unknown>): Adapter {
+  const { config, savedTensors, baseTensors, ignoredTensors, metadata } = adapter
+  const modules = new Map([...adapter.modules].filter(([module]) => kept.has(module)))
+  return new Adapter({ config, modules, savedTensors, baseTensors, ignoredTensors, metadata })
 }

@@ -2,36 +2,54 @@
  * `ModelHost`: applies adapters in the sessions of a model. Each adapter is divided among the sessions, and a call keeps the graphs of all sessions
  * until it ends.
  */
-import type {
-  Adapter,
-  AdapterHost,
-  Applied,
-  Choice,
-  CreateAdapterOptions,
-  FourierFTConfig,
-  FourierFTOptions,
-  MatchedAdapter,
+import {
+  type Adapter,
+  type AdapterHost,
+  type Applied,
+  type Choice,
+  type CreateAdapterOptions,
+  type FourierFTConfig,
+  FourierFTError,
+  type FourierFTOptions,
+  type MatchedAdapter,
 } from '@fourierft/core'
-import { findLinearLayers } from '@fourierft/onnx'
-import { type ModuleNames, withoutAbsent } from '@fourierft/onnxruntime'
+import {
+  ENCODER_OUTPUT,
+  findLinearLayers,
+  HIDDEN_STATES,
+  headModules,
+  joinedInputName,
+  joinModels,
+  LOGITS,
+  nameWithHead,
+} from '@fourierft/onnx'
+import { type Loss, type ModuleNames, withoutAbsent } from '@fourierft/onnxruntime'
 import {
   type NamedLayer,
   newAdapter,
   type OpenModel,
+  renamedKey,
   type SessionAdapter,
   type SharedGraph,
+  type TrainingSession,
+  type TrainingSettings,
 } from '@fourierft/onnxruntime/host'
 import type { InferenceSession } from 'onnxruntime-common'
+import { type ClassLabels, labelsOf } from './class-labels.js'
 import { divideAdapter, modulesOf } from './divide-adapter.js'
 import { locateModules, type ModuleLocation, namesInModel } from './locate-modules.js'
+import { checkHead } from './missing-head.js'
 import type { ModelFiles } from './model-files.js'
 import type { ModelPart, RunArguments } from './model-part.js'
+import type { HeadLayers } from './new-head.js'
+import { partsOf, wholeAdapter, withKeys } from './whole-adapter.js'
 
 /** An adapter that is divided among the sessions: it has a share for each session that contains some of its modules. */
 export interface DividedAdapter extends MatchedAdapter {
-  /** The adapter as it was loaded. */
-  readonly source: Adapter
+  /** The adapter as it was loaded, or as it was trained. */
+  readonly whole: SessionAdapter
   readonly shares: ReadonlyMap<ModelPart, SessionAdapter>
+  readonly labels: ClassLabels | undefined
 }
 
 /** The graphs with merged weights, of the parts that the merged adapters change. */
@@ -58,14 +76,13 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
 
   match(name: string, source: Adapter): Promise<DividedAdapter> {
     return this.#files.during(async () => {
+      const labels = labelsOf(source)
       const { shares, openModels } = await this.#divide(withoutAbsent(source, this.#moduleNames))
       const matched = new Map<ModelPart, SessionAdapter>()
       for (const [part, share] of shares)
         matched.set(part, await part.host.match(name, share, openModels.get(part)))
-      const replaces = Array.from(matched, ([part, share]) =>
-        Array.from(share.replaces, ([key, module]) => [`${part.name}:${key}`, module] as const),
-      )
-      return { source: source.withoutFiles(), shares: matched, replaces: new Map(replaces.flat()) }
+      const whole = wholeAdapter({ name, source: source.withoutFiles() }, matched, this.#namesOf(source))
+      return { whole, shares: matched, labels, replaces: whole.replaces }
     })
   }
 
@@ -82,7 +99,8 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
     })
   }
 
-  merge(added: readonly Applied<DividedAdapter>[]): Promise<MergedParts> {
+  async merge(added: readonly Applied<DividedAdapter>[]): Promise<MergedParts> {
+    this.#checkHeads(added)
     return this.#files.during(async () => {
       const merged = new Map<ModelPart, SharedGraph>()
       try {
@@ -102,8 +120,8 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
     for (const [part, graph] of merged) part.host.discard(graph)
   }
 
-  adapterOf({ source }: DividedAdapter): Adapter {
-    return source
+  adapterOf({ whole }: DividedAdapter): Adapter {
+    return whole.source
   }
 
   get isClosed(): boolean {
@@ -112,6 +130,11 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
 
   checkLive(): void {
     for (const { host } of this.#parts) host.checkLive()
+  }
+
+  /** Whether the model was exported without the head that it has now. */
+  get hasAddedHead(): boolean {
+    return this.#parts.some(({ head }) => head !== undefined)
   }
 
   /** Returns the graphs and adapters of a call that starts now. `endCall` releases them. */
@@ -129,7 +152,12 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
     for (const { graph } of snapshot.values()) graph.drop()
   }
 
-  /** Runs one session of a call. */
+  /**
+   * Runs one session of a call.
+   *
+   * @throws {FourierFTError} `INVALID_STATE` if the call's adapters have no weights for the head that was added to the model; the errors of
+   *   `SessionHost.run`
+   */
   async run(
     snapshot: CallSnapshot,
     part: ModelPart,
@@ -137,11 +165,48 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
   ): Promise<InferenceSession.ReturnType> {
     const partOfCall = snapshot.get(part)
     if (partOfCall === undefined) throw new TypeError(`session ${part.name} belongs to another model`)
-    return part.host.run(partOfCall.graph, partOfCall.choice, part.host.runArguments(feeds, fetches, options))
+    const args = part.host.runArguments(feeds, fetches, options)
+    if (part.head && fetchesLogits(args.fetches)) checkHead(part.head, partOfCall.choice)
+    return part.host.run(partOfCall.graph, partOfCall.choice, args)
+  }
+
+  /** Checks that the model gives logits when these adapters are merged. */
+  #checkHeads(added: readonly Applied<DividedAdapter>[]): void {
+    for (const part of this.#parts) if (part.head) checkHead(part.head, { added: addedTo(part, added) })
   }
 
   /** Creates an adapter for the layers of all sessions. */
-  newAdapter(config: FourierFTConfig | FourierFTOptions, options: CreateAdapterOptions): Promise<Adapter> {
+  async newAdapter(
+    config: FourierFTConfig | FourierFTOptions,
+    options: CreateAdapterOptions,
+  ): Promise<Adapter> {
+    const layers = new Map(await this.namedLayers())
+    // An added head is not a part of the model: it has no weights until it is trained.
+    for (const { head } of this.#parts)
+      for (const module of head ? headModules(head) : []) layers.delete(module)
+    return newAdapter(layers, config, options)
+  }
+
+  /**
+   * Returns the layers that make the model's head: those of an added head, or the one layer that computes the logits.
+   *
+   * @throws {FourierFTError} `UNSUPPORTED` if the layer cannot have another number of labels
+   */
+  async headLayers(): Promise<HeadLayers> {
+    const layers = await this.namedLayers()
+    const [head] = this.#parts.flatMap((part) => part.head ?? [])
+    if (head) return { layers, output: head.output, missing: headModules(head) }
+    const [output, ...others] = [...layers].filter(([, { outputs }]) => outputs.includes(LOGITS))
+    if (output && others.length === 0) return { layers, output: output[0], missing: [] }
+    throw new FourierFTError(
+      'UNSUPPORTED',
+      'the model cannot get a head for other labels: no linear layer directly computes its output logits',
+      { advice: 'use the labels of the model, or export the model without its head' },
+    )
+  }
+
+  /** Returns the layers of all sessions, and of an added head, under the names that they have in PyTorch's model with that head. */
+  namedLayers(): Promise<ReadonlyMap<string, NamedLayer>> {
     return this.#files.during(async () => {
       const layers = new Map<string, NamedLayer>()
       const parts: { name: string; layers: ReadonlyMap<string, NamedLayer> }[] = []
@@ -149,7 +214,29 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
       // If two layers have one name, the first one counts.
       for (const [module, layer] of parts.toReversed().flatMap((part) => namesInModel(part, parts)))
         layers.set(module, layer)
-      return newAdapter(layers, config, options)
+      const [head] = this.#parts.flatMap((part) => part.head ?? [])
+      return head ? new Map(Array.from(layers, ([name, layer]) => [nameWithHead(head, name), layer])) : layers
+    })
+  }
+
+  /**
+   * Opens the training graph of an adapter: that of the session that computes the output of the loss. If this session is a decoder that reads an encoder's
+   * output, the graph is that of both, also if the adapter has layers in one of them only: its inputs are always the same.
+   *
+   * @param adapter a whole adapter
+   * @throws {FourierFTError} `INVALID_OPTION` if no session, or several, compute the output; `UNSUPPORTED` if the adapter has layers in another session;
+   *   and the errors of `SessionHost.openTraining`
+   */
+  openTraining(adapter: SessionAdapter, settings: TrainingSettings): Promise<TrainingSession> {
+    return this.#files.during(async () => {
+      const { part, encoder } = this.#trainedParts(settings.loss.output, partsOf(adapter))
+      const others = partsOf(adapter).filter((name) => name !== part.name && name !== encoder?.name)
+      if (others.length > 0) throw inOtherParts(part, others, settings.loss)
+      if (encoder) return openJoined({ encoder, decoder: part }, adapter, settings)
+      return part.host.openTraining(
+        withKeys(adapter, (_, key) => key),
+        settings,
+      )
     })
   }
 
@@ -159,12 +246,15 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
    *
    * @param loaded all loaded adapters
    */
-  unload(
+  async unload(
     added: readonly Applied<DividedAdapter>[],
     merged: MergedParts | undefined,
     loaded: readonly DividedAdapter[],
   ): Promise<ReadonlyMap<string, InferenceSession>> {
+    if (added.length > 0) this.#checkHeads(added)
     return this.#files.during(async () => {
+      // The model may have trainers in parts without adapters.
+      await Promise.all(this.#parts.map(({ host }) => host.releaseTrainings()))
       const keepsMerged = added.length > 0
       const sessions = new Map<string, InferenceSession>()
       const unloadedParts: ModelPart[] = []
@@ -197,6 +287,42 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
       await part.host.rebuild(shares).catch(() => undefined)
   }
 
+  /**
+   * Returns the inputs of the training graph for a loss of this output.
+   *
+   * @throws {FourierFTError} `INVALID_OPTION` as {@link openTraining}
+   */
+  trainingInputs(output: string): readonly InferenceSession.ValueMetadata[] {
+    const { part, encoder } = this.#trainedParts(output, [])
+    if (!encoder) return part.host.signature.inputMetadata
+    const { inputMetadata, inputNames } = encoder.host.signature
+    const encoderInputs = new Set(inputNames)
+    const ofDecoder = part.host.signature.inputMetadata.flatMap((input) => {
+      const name = joinedInputName(input.name, encoderInputs)
+      return name === undefined || encoderInputs.has(name) ? [] : [{ ...input, name }]
+    })
+    return [...inputMetadata, ...ofDecoder]
+  }
+
+  #trainedParts(output: string, preferred: readonly string[]) {
+    const part = partWithOutput(this.#parts, output, preferred)
+    const encoders = this.#parts.filter(
+      (other) => other !== part && other.host.signature.outputNames.includes(ENCODER_OUTPUT),
+    )
+    const isDecoder = part.host.signature.inputNames.includes(HIDDEN_STATES)
+    return { part, encoder: isDecoder && encoders.length === 1 ? encoders[0] : undefined }
+  }
+
+  /** Returns a function from a module's name in a part to its name in the adapter. */
+  #namesOf(adapter: Adapter): (part: ModelPart, name: string) => string {
+    const names = new Map<ModelPart, Map<string, string>>(this.#parts.map((part) => [part, new Map()]))
+    for (const module of modulesOf(adapter)) {
+      const location = this.#locations.get(module)
+      if (location) names.get(location.part)?.set(location.name, module)
+    }
+    return (part, name) => names.get(part)?.get(name) ?? name
+  }
+
   /** Returns each part's share of an adapter, and the models that were read to find the shares. */
   async #divide(adapter: Adapter): Promise<{
     readonly shares: ReadonlyMap<ModelPart, Adapter>
@@ -221,6 +347,66 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
       openModels,
     }
   }
+}
+
+/** Whether a run returns the logits: without fetches it returns all outputs. */
+function fetchesLogits(fetches: InferenceSession.FetchesType | undefined): boolean {
+  return fetches === undefined || (Array.isArray(fetches) ? fetches.includes(LOGITS) : LOGITS in fetches)
+}
+
+/**
+ * Returns the part that computes an output.
+ *
+ * @param preferred names of parts, if several parts compute it
+ */
+function partWithOutput(
+  parts: readonly ModelPart[],
+  output: string,
+  preferred: readonly string[],
+): ModelPart {
+  const found = parts.filter(({ host }) => host.signature.outputNames.includes(output))
+  const adapted = found.filter(({ name }) => preferred.includes(name))
+  const [part, ...others] = adapted.length > 0 ? adapted : found
+  if (part && others.length === 0) return part
+  const sessions = parts.map(({ name, host }) => `${name} (${host.signature.outputNames.join(', ')})`)
+  throw new FourierFTError(
+    'INVALID_OPTION',
+    `loss: ${part ? 'several sessions' : 'no session'} of the model compute${part ? '' : 's'} the output ${JSON.stringify(output)}; the sessions and their outputs: ${sessions.join('; ')}`,
+    { option: 'loss', expected: sessions, received: output },
+  )
+}
+
+/** Opens the training graph of an encoder and a decoder. */
+async function openJoined(
+  parts: { readonly encoder: ModelPart; readonly decoder: ModelPart },
+  adapter: SessionAdapter,
+  settings: TrainingSettings,
+): Promise<TrainingSession> {
+  const [encoder, decoder] = [await parts.encoder.host.openModel(), await parts.decoder.host.openModel()]
+  if (encoder.folder !== decoder.folder)
+    throw new FourierFTError(
+      'UNSUPPORTED',
+      `the weights of ${parts.encoder.name} are in ${encoder.folder}, those of ${parts.decoder.name} in ${decoder.folder}`,
+      { advice: 'move the files of both sessions to one folder' },
+    )
+  const { model, encoderNames, decoderNames } = joinModels(encoder.model, decoder.model)
+  const externalData = [...(encoder.externalData ?? []), ...(decoder.externalData ?? [])]
+  const withNewKeys = withKeys(adapter, (part, key) =>
+    renamedKey(key, part === parts.encoder.name ? encoderNames : decoderNames),
+  )
+  return parts.decoder.host.openTraining(withNewKeys, settings, {
+    ...decoder,
+    model,
+    ...(externalData.length > 0 && { externalData }),
+  })
+}
+
+function inOtherParts(part: ModelPart, others: readonly string[], { output }: Loss): FourierFTError {
+  return new FourierFTError(
+    'UNSUPPORTED',
+    `the adapter has layers in ${others.join(' and ')}, but ${part.name} computes the output ${JSON.stringify(output)} of the loss`,
+    { option: 'targetModules', received: others, advice: `adapt layers of ${part.name} only` },
+  )
 }
 
 function sharesOf(part: ModelPart, adapters: readonly DividedAdapter[]): SessionAdapter[] {

@@ -2,15 +2,19 @@
  * `ModelPart`: a part of a model that is one session. It uses the session of transformers.js until an adapter has layers in it, and then a session
  * with branches. While the model is attached, `model.sessions` contains a `PartSession` for it.
  */
+import { addHead, type Head, type OnnxModel } from '@fourierft/onnx'
 import type { ModuleNames, Ort } from '@fourierft/onnxruntime'
 import { AdaptedGraph, NO_SLOTS, openSessions, SessionHost } from '@fourierft/onnxruntime/host'
 import type { InferenceSession } from 'onnxruntime-common'
 import type { ModelSession } from './library.js'
+import { LOGITS_METADATA } from './missing-head.js'
 import type { ModelFiles } from './model-files.js'
 
 export interface PartOptions {
   readonly moduleNames: ModuleNames
   readonly native: 'auto' | boolean
+  /** The head that graphs with adapters get, if the model's file has none. */
+  readonly head: Head | undefined
 }
 
 export interface ModelPartInit {
@@ -28,12 +32,15 @@ export type RunArguments = Parameters<InferenceSession['run']>
 export class ModelPart {
   readonly name: string
   readonly host: SessionHost
+  /** The head that the file does not have. */
+  readonly head: Head | undefined
   readonly #original: InferenceSession
   readonly #ort: Ort
   readonly #files: ModelFiles
 
-  constructor({ name, session, ort, files, options: { moduleNames, native } }: ModelPartInit) {
+  constructor({ name, session, ort, files, options: { moduleNames, native, head } }: ModelPartInit) {
     this.name = name
+    this.head = head
     this.#original = session
     this.#ort = ort
     this.#files = files
@@ -42,8 +49,10 @@ export class ModelPart {
       moduleNames,
       async sessions() {
         const { model, options: sessionOptions } = await files.sourceOf(name)
-        return openSessions(model, { ort, native, sessionOptions })
+        const edit = head && ((opened: OnnxModel) => addHead(opened, head))
+        return openSessions(model, { ort, native, sessionOptions, edit })
       },
+      addedOutputs: head ? LOGITS_METADATA : [],
     })
   }
 

@@ -1,9 +1,9 @@
 /** `fourierft convert`: writes an adapter in the other file format. */
-import { realpath } from 'node:fs/promises'
 import { pathToFileURL } from 'node:url'
 import { type Adapter, FourierFTError, nearestNames, type Shape, savePretrained } from '@fourierft/core'
 import { type Command, Option } from 'commander'
 import { usageError } from '../command-error.js'
+import { isSameFile } from '../is-same-file.js'
 import { loadDirectory } from '../load-directory.js'
 import type { Output } from '../output.js'
 import { readShapes } from '../read-shapes.js'
@@ -49,7 +49,7 @@ async function convert(
   output: Output,
 ): Promise<void> {
   if (out === '') throw usageError('expected a directory to write; received an empty string')
-  if (await isSameDirectory(directory, out)) {
+  if (await isSameFile(directory, out)) {
     throw usageError(
       `${out} is the adapter's own directory, which would be overwritten`,
       'give another directory to write',
@@ -58,12 +58,6 @@ async function convert(
   const adapter = await loadDirectory(directory, output)
   const complete = shapes === undefined ? adapter : withShapes(adapter, shapes, await readShapes(shapes))
   await savePretrained(complete, pathToFileURL(out), { form: to })
-}
-
-/** Returns whether both paths lead to the same existing directory, also through links. */
-async function isSameDirectory(a: string, b: string): Promise<boolean> {
-  const [first, second] = await Promise.all([a, b].map((path) => realpath(path).catch(() => undefined)))
-  return first !== undefined && first === second
 }
 
 /**

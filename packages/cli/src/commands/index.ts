@@ -8,6 +8,7 @@ import { addConvertCommand } from './convert.js'
 import { addDeltaCommand } from './delta.js'
 import { addEntriesCommand } from './entries.js'
 import { addInspectCommand } from './inspect.js'
+import { addMergeCommand } from './merge.js'
 import { addParamsCommand } from './params.js'
 
 const EXAMPLES = `
@@ -16,6 +17,7 @@ Examples:
   $ fourierft delta my-adapter --module encoder.0.query --out delta.safetensors
   $ fourierft entries --shape 768,768 --n 1000 --seed 2024 --json
   $ fourierft convert my-adapter standalone --shapes shapes.json
+  $ fourierft merge model.onnx my-adapter --out merged.onnx
   $ fourierft params --preset roberta-base
   $ fourierft conformance --backend core
 
@@ -39,6 +41,7 @@ export function createProgram(output: Output): Command {
   addDeltaCommand(program, output)
   addEntriesCommand(program, output)
   addConvertCommand(program, output)
+  addMergeCommand(program, output)
   addParamsCommand(program, output)
   addConformanceCommand(program, output)
   return program

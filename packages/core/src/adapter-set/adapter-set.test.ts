@@ -152,6 +152,10 @@ class TestSet extends AdapterSet<TestAdapter, Weights> {
     return this.train(work, names)
   }
 
+  exchangeBy(name: string, make: (old: Adapter) => Adapter | Promise<Adapter>): Promise<void> {
+    return this.exchange(name, make)
+  }
+
   editNow(name: string): void {
     this.edit(name, () => undefined)
   }
@@ -698,6 +702,64 @@ describe('a model that is being unloaded', () => {
       host.gate.open()
       expect([await load, await leave]).toEqual(['', keep === 'merged' ? 'INVALID_STATE' : ''])
     }
+  })
+})
+
+describe('an exchange', () => {
+  const OTHER = createAdapter(createConfig({ nFrequency: 2, targetModules: ['m'] }), { m: [2, 2] })
+
+  it('keeps the name, the scale and the state of the adapter; calls use the old one until it ends', async () => {
+    const { host, set } = createSet()
+    await set.load('a')
+    await set.load('b')
+    set.setScale('a', 0.5)
+    host.gate.isOpen = false
+    const sources: Adapter[] = []
+    const exchange = set.exchangeBy('a', (old) => {
+      sources.push(old)
+      return OTHER
+    })
+    await Promise.resolve()
+    expect([set.call(), await set.getAdapter('a')]).toEqual(['a×0.5', SOURCE])
+    host.gate.open()
+    await exchange
+    expect(sources).toEqual([SOURCE])
+    expect([set.call(), await set.getAdapter('a'), set.listAdapters()]).toEqual(['a×0.5', OTHER, ['a', 'b']])
+    expect(host.forgotten).toEqual(['a'])
+    expect(set.activeAdapters).toEqual(['a'])
+  })
+
+  it('that fails changes nothing', async () => {
+    const { host, set } = createSet()
+    await set.load('a')
+    const fail = () => Promise.reject(new Error('no weights'))
+    expect(await settled(set.exchangeBy('missing', () => OTHER))).toBe('ADAPTER_NOT_FOUND')
+    expect(await settled(set.exchangeBy('a', fail))).toBe('Error: no weights')
+    host.isBroken = true
+    expect(await settled(set.exchangeBy('a', () => OTHER))).toBe('Error: no memory')
+    host.isBroken = false
+    await set.mergeAdapter()
+    expect(await settled(set.exchangeBy('a', () => OTHER))).toBe('INVALID_STATE')
+    set.unmergeAdapter()
+    host.gate.isOpen = false
+    const exchange = settled(set.exchangeBy('a', () => OTHER))
+    await new Promise((done) => setImmediate(done))
+    set.deleteAdapter('a')
+    host.gate.open()
+    expect(await exchange).toBe('ADAPTER_NOT_FOUND')
+    expect(set.listAdapters()).toEqual([])
+  })
+
+  it('is rejected if another active adapter replaces the same layer', async () => {
+    const { host, set } = createSet()
+    await set.load('whole')
+    await set.load('a')
+    set.setAdapter(['whole', 'a'])
+    host.match = async (name, source) => ({ name, source, replaces: new Map([['head', 'head']]) })
+    expect(await settled(set.exchangeBy('a', () => OTHER))).toBe('UNSUPPORTED')
+    expect([set.call(), await set.getAdapter('a')]).toEqual(['whole×1 + a×1', SOURCE])
+    set.setAdapter('whole')
+    expect(await settled(set.exchangeBy('a', () => OTHER))).toBe('')
   })
 })
 

@@ -308,8 +308,18 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
 
   /** Returns the adapter of that name. @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_STATE` after the model's end */
   protected matchedAdapter(name: string): P {
+    return this.chosenAdapter(name).adapter
+  }
+
+  /**
+   * Returns an adapter and its name.
+   *
+   * @param name default: the active adapter
+   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_STATE` after the model's end, and without a name unless exactly one adapter is active
+   */
+  protected chosenAdapter(name: string | undefined): { readonly name: string; readonly adapter: P } {
     this.#checkNotEnded()
-    return this.#find(name).adapter
+    return name === undefined ? this.#onlyActiveAdapter() : this.#find(name)
   }
 
   /**
@@ -337,6 +347,43 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
     // A running merge must not use the old coefficients.
     this.#changes++
     this.#update()
+  }
+
+  /**
+   * Replaces an adapter by another one, in the queue. Its name, its scale and whether it is active are kept. Calls that have started keep the old one.
+   *
+   * @param make receives the adapter as it is when its turn comes
+   * @throws {FourierFTError} the errors of `make` and the host, `ADAPTER_NOT_FOUND`; `INVALID_STATE` if the adapter is merged, or if it was deleted
+   *   or changed meanwhile; `UNSUPPORTED` if another active adapter replaces the same layer; an error changes nothing
+   */
+  protected async exchange(name: string, make: (old: Adapter) => Adapter | Promise<Adapter>): Promise<void> {
+    this.#checkLive()
+    this.#find(name)
+    await this.#enqueue(async () => {
+      this.#checkLive()
+      const loaded = this.#find(name)
+      const old = loaded.adapter
+      const adapter = await make(await this.#host.adapterOf(old))
+      rejectTrainedBiases(name, adapter.config)
+      const matched = await this.#host.match(name, adapter)
+      try {
+        // Until the end of the rebuild, calls start with the old adapter.
+        if (!this.#host.serves(matched)) await this.#host.rebuild([...this.matchedAdapters(), matched])
+        this.#checkLive()
+        if (this.#find(name) !== loaded || loaded.adapter !== old)
+          throw invalidState(`adapter '${name}' was changed while it was being replaced`, 'replace it again')
+        if (this.#merged?.added.some((applied) => applied.adapter === old))
+          throw invalidState(`adapter '${name}' is merged`, 'call unmergeAdapter() first')
+        this.#checkAddable(
+          this.#active.map((active) => (active === loaded ? { ...loaded, adapter: matched } : active)),
+        )
+      } catch (error) {
+        this.#host.forget?.(matched)
+        throw error
+      }
+      this.replace(name, matched)
+      this.#host.forget?.(old)
+    })
   }
 
   protected matchedAdapters(): P[] {

@@ -9,7 +9,7 @@ import { setWidth, valuesOfFreeWidth } from '../layers/resizable-head.js'
 import type { OnnxGraph, OnnxNode } from '../model/graph.js'
 import { MAX_BYTES, type OnnxModel } from '../model/model.js'
 import { skipIdentity } from '../model/names-in-scope.js'
-import { BYTES, type OnnxTensor, type ReadExternal } from '../model/tensor.js'
+import { byteLengthOf, type OnnxTensor, type ReadExternal } from '../model/tensor.js'
 import {
   type BakedLayer,
   type BakedProduct,
@@ -255,7 +255,7 @@ async function storedBytes(
 ): Promise<Uint8Array | undefined> {
   if (!external) return data()
   const { location, offset } = external
-  const length = bytesOf(dims, dataType)
+  const length = byteLengthOf({ dims, dataType })
   if (!readExternal)
     throw new FourierFTError(
       'INVALID_OPTION',
@@ -302,7 +302,7 @@ function checkLocation({ file, graph }: OnnxModel, location: string): void {
 /** Checks, before any weight is read, that the model with its new weights fits into one ONNX file. */
 function checkSize({ file, size }: OnnxModel, updates: readonly WeightUpdate[], inlineUpTo: number): void {
   const added = updates.map(({ tensor, dims, copy }) => {
-    const bytes = bytesOf(dims, copy?.dataType ?? tensor.dataType)
+    const bytes = byteLengthOf({ dims, dataType: copy?.dataType ?? tensor.dataType })
     const isInside = !tensor.external || bytes <= inlineUpTo
     return isInside && (tensor.external || copy) ? bytes : 0
   })
@@ -318,8 +318,4 @@ function checkSize({ file, size }: OnnxModel, updates: readonly WeightUpdate[], 
         advice: `change fewer layers, keep more weights external (a lower inlineUpTo), or ${KEEP_BRANCH}`,
       },
     )
-}
-
-function bytesOf(dims: readonly number[], dataType: number): number {
-  return dims.reduce((product, size) => product * size, BYTES.get(dataType) ?? 0)
 }

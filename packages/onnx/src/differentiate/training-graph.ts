@@ -15,6 +15,11 @@ export interface TrainingGraphOptions {
   readonly loss: Loss
   /** Inputs of the graph whose gradients are wanted: coefficients, and weights and biases of replaced layers. */
   readonly targets: readonly string[]
+  /**
+   * Default: true. A graph without gradients also has the model's output that the loss reads: for evaluation. A graph with gradients need not
+   * compute all of that output.
+   */
+  readonly gradients?: boolean
 }
 
 /** The names of the outputs of a training graph. */
@@ -37,7 +42,10 @@ export interface TrainingGraph {
  * @throws {FourierFTError} `INVALID_OPTION` if the model has no such output, or no target affects it; `UNSUPPORTED` for an operator without a
  *   gradient rule. The model is then unchanged.
  */
-export function makeTrainingGraph(model: OnnxModel, { loss, targets }: TrainingGraphOptions): TrainingGraph {
+export function makeTrainingGraph(
+  model: OnnxModel,
+  { loss, targets, gradients: hasGradients = true }: TrainingGraphOptions,
+): TrainingGraph {
   const { graph } = model
   const names = graph.outputs.map(({ name }) => name)
   if (!names.includes(loss.output))
@@ -79,8 +87,10 @@ export function makeTrainingGraph(model: OnnxModel, { loss, targets }: TrainingG
     const built = loss.build({ list: new LossNodes(), dataType })
     const last = graph.nodes.at(-1)
     if (last) graph.insertAfter(last, built.nodes)
-    const gradients = differentiate(model, { seeds: built.seeds, targets })
-    if (!model.functions.some(({ name }) => name === 'FourierFTGrad'))
+    const gradients = hasGradients
+      ? differentiate(model, { seeds: built.seeds, targets })
+      : new Map<string, string>()
+    if (hasGradients && !model.functions.some(({ name }) => name === 'FourierFTGrad'))
       model.addFunction(gradientFunction(model.opsetImports.get('') ?? 0))
     const rename = (value: string, name: string): string => {
       const end = graph.nodes.at(-1)
@@ -100,7 +110,8 @@ export function makeTrainingGraph(model: OnnxModel, { loss, targets }: TrainingG
         ]),
       ),
     }
-    removeUnused(model, [training.loss, training.count, ...training.gradients.values()])
+    const results = hasGradients ? training.gradients.values() : [loss.output]
+    removeUnused(model, [training.loss, training.count, ...results])
     return training
   })
 }

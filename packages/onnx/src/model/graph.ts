@@ -459,6 +459,11 @@ export class OnnxGraph {
     this.#removeValues(Graph.valueInfo, names)
   }
 
+  /** @internal The fields of that number. A change of them is not noticed by this object. */
+  fields(number: number): WireField[] {
+    return this.#message.all(number)
+  }
+
   /** @returns a function that restores nodes and initializers; call it after the message has been restored */
   snapshot(): () => void {
     const [nodes, initializers] = [[...this.nodes], [...this.#initializers]]

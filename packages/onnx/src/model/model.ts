@@ -171,6 +171,11 @@ export class OnnxModel {
     this.#message.remove(this.#message.all(Model.metadata).filter(isRemoved))
   }
 
+  /** @internal The fields of that number. A change of them is not noticed by this object. */
+  fields(number: number): WireField[] {
+    return this.#message.all(number)
+  }
+
   /** Runs `edit`; if it throws, restores the model. `edit` must not set the data of tensors, which are not restored. */
   transaction<T>(edit: () => T): T {
     const restoreAll = [this.#message.snapshot(), this.graph.snapshot()]

@@ -56,6 +56,11 @@ export const BYTES: ReadonlyMap<number, number> = new Map([
   [DataType.bfloat16, 2],
 ])
 
+/** Returns the size in bytes of a tensor's data; 0 for types that have no fixed width. */
+export function byteLengthOf({ dims, dataType }: Pick<OnnxTensor, 'dims' | 'dataType'>): number {
+  return dims.reduce((product, size) => product * size, BYTES.get(dataType) ?? 0)
+}
+
 /** The limit of NumPy and PyTorch. */
 const MAX_DIMS = 64
 

@@ -23,8 +23,8 @@ export interface TrainerState {
   readonly batch: number
   /** The sum and the count of the losses of this epoch. */
   readonly epochLoss: readonly [sum: number, count: number]
-  /** The smallest loss of an evaluation, its epoch, and how many evaluations since then were worse. */
-  readonly best: { readonly loss: number; readonly epoch: number; readonly age: number } | undefined
+  /** The best value of an evaluation, its epoch, and how many evaluations since then were worse. */
+  readonly best: { readonly value: number; readonly epoch: number; readonly age: number } | undefined
   readonly optimizers: readonly AdamWState[]
   /** Trained numbers by the name of their input. */
   readonly values: ReadonlyMap<string, Float32Array>
@@ -32,7 +32,7 @@ export interface TrainerState {
   readonly bestValues: ReadonlyMap<string, Float32Array>
   /** Identifies the model and the adapter: a checkpoint of another one is rejected. */
   readonly fingerprint: string
-  /** The number and the order of the batches: a checkpoint of other data is rejected. */
+  /** The number and the order of the batches, and what the best is judged by: a checkpoint of other data is rejected. */
   readonly data: string
 }
 

@@ -2,17 +2,27 @@
 import { FourierFTError, uniformEntries } from '@fourierft/core'
 import type { TrainingBatch } from './trainer.js'
 
+/** The batches of one epoch. */
+type Epoch<Batch> = Iterable<Batch> | AsyncIterable<Batch> | Promise<Iterable<Batch> | AsyncIterable<Batch>>
+
+/** Batches that are made anew in each epoch. */
+export interface CountedBatches<Batch = TrainingBatch> {
+  /** The number of batches of each epoch. */
+  readonly length: number
+  /** @param epoch from 0. The same epoch has the same batches, so that a resumed run can go on in it */
+  batches(epoch: number): Epoch<Batch>
+}
+
 /**
- * Batches: an array, which is shuffled in each epoch, or a function that opens the data again for each epoch. An iterable that can be read only
- * once serves a single epoch.
+ * Batches: an array, which is shuffled in each epoch; an object or a function that opens the data again for each epoch; or an iterable, which serves
+ * a single epoch if it can be read only once. The schedules need the number of batches, which only an array and an object tell.
  */
 export type Dataset<Batch = TrainingBatch> =
   | readonly Batch[]
   | Iterable<Batch>
   | AsyncIterable<Batch>
-  | ((
-      epoch: number,
-    ) => Iterable<Batch> | AsyncIterable<Batch> | Promise<Iterable<Batch> | AsyncIterable<Batch>>)
+  | CountedBatches<Batch>
+  | ((epoch: number) => Epoch<Batch>)
 
 export interface Order {
   readonly shuffle: boolean
@@ -22,7 +32,7 @@ export interface Order {
 
 /** The number of batches of an epoch; undefined if only reading them tells. */
 export function batchCount(data: Dataset<unknown>): number | undefined {
-  return Array.isArray(data) ? data.length : undefined
+  return Array.isArray(data) || isCounted(data) ? data.length : undefined
 }
 
 /**
@@ -44,18 +54,22 @@ export async function* batchesOf<Batch>(
     for (const index of order.slice(first)) yield batches[index]
     return
   }
-  const isFunction = typeof data === 'function'
-  if (!isFunction && (epoch > 0 || first > 0) && isIterator(data))
+  const open = isCounted(data) ? data.batches.bind(data) : typeof data === 'function' ? data : undefined
+  if (open === undefined && (epoch > 0 || first > 0) && isIterator(data as object))
     throw new FourierFTError(
       'INVALID_OPTION',
       'dataset: these batches can be read only once, but a second epoch or a resumed run reads them again',
       { option: 'dataset', advice: 'give an array, or a function that returns the batches of an epoch' },
     )
   let position = 0
-  for await (const batch of isFunction ? await data(epoch) : (data as AsyncIterable<Batch>)) {
+  for await (const batch of open ? await open(epoch) : (data as AsyncIterable<Batch>)) {
     if (position >= first) yield batch
     position++
   }
+}
+
+function isCounted<Batch>(data: Dataset<Batch>): data is CountedBatches<Batch> {
+  return typeof data === 'object' && 'batches' in data && typeof data.batches === 'function'
 }
 
 function isIterator(data: object): boolean {

@@ -4,6 +4,7 @@ import { platform } from '#platform'
 import { checkNames, checkValues, invalid, isCount } from './check-options.js'
 import { decodeCheckpoint, encodeCheckpoint, type TrainerState } from './checkpoint.js'
 import { batchCount, batchesOf, type Dataset, type Order } from './dataset.js'
+import type { Evaluation, Metric } from './metric.js'
 import type { StepReport, Trainer, TrainingBatch } from './trainer.js'
 
 export interface FitOptions {
@@ -23,12 +24,22 @@ export interface FitOptions {
   readonly seed?: number
   /** Data whose loss is measured after each epoch. */
   readonly evaluation?: Dataset
-  /** Stops after this many evaluations that are not better than the best one, and restores the best. Needs `evaluation`. */
+  /** Makes the metric of each evaluation. Its results are in the reports of the epochs. Needs `evaluation`. */
+  readonly metrics?: () => Metric
+  /** Stops after this many evaluations that are not better than the best one. At the end, the best is restored. Needs `evaluation`. */
   readonly patience?: number
+  /** What `patience` judges by: one of the metrics. Default: the loss of the evaluation. */
+  readonly best?: BestBy
   /** Stops after the current step. The adapter stays as the last step has made it. */
   readonly signal?: AbortSignal
   readonly callbacks?: FitCallbacks
   readonly checkpoint?: CheckpointOptions
+}
+
+export interface BestBy {
+  /** The name of a result of `metrics`. */
+  readonly metric: string
+  readonly better: 'higher' | 'lower'
 }
 
 /** Named as in Keras. What they return is awaited. */
@@ -59,7 +70,9 @@ const OPTIONS = [
   'shuffle',
   'seed',
   'evaluation',
+  'metrics',
   'patience',
+  'best',
   'signal',
   'callbacks',
   'checkpoint',
@@ -80,6 +93,8 @@ export interface EpochReport {
   readonly loss: number
   /** The mean loss of the evaluation data after the epoch. */
   readonly evaluationLoss: number | undefined
+  /** The results of the option `metrics` after the epoch. */
+  readonly metrics: Readonly<Record<string, number>> | undefined
 }
 
 export interface FitReport {
@@ -99,7 +114,7 @@ type Settings = ReturnType<typeof checked>
 
 function checked(options: FitOptions) {
   const { epochs = 3, accumulate = 1, schedule = 'linear', warmup = 0.06, shuffle = true, seed = 0 } = options
-  const { totalSteps, patience, evaluation, signal, callbacks = {}, checkpoint } = options
+  const { totalSteps, patience, best, evaluation, metrics, signal, callbacks = {}, checkpoint } = options
   const everySteps = checkpoint?.everySteps ?? 100
   checkNames('fit', options, OPTIONS)
   checkNames('callbacks', callbacks, CALLBACKS)
@@ -120,8 +135,16 @@ function checked(options: FitOptions) {
     throw invalid('checkpoint.path', 'the path of a file', checkpoint.path)
   checkValues({ ...callbacks }, 'a function', (value) => typeof value === 'function')
   checkValues({ signal }, 'an AbortSignal', (value) => typeof (value as AbortSignal).aborted === 'boolean')
-  if (patience !== undefined && evaluation === undefined)
-    throw invalid('patience', 'the option evaluation beside it', patience)
+  checkValues({ metrics }, 'a function that returns a metric', (value) => typeof value === 'function')
+  checkValues({ best }, "an object { metric, better: 'higher' or 'lower' }", isBestBy)
+  for (const [option, value, needed] of [
+    ['patience', patience, { evaluation }],
+    ['metrics', metrics, { evaluation }],
+    ['best', best, { metrics, patience }],
+  ] as const)
+    for (const [name, given] of Object.entries(needed))
+      if (value !== undefined && given === undefined)
+        throw invalid(option, `the option ${name} beside it`, value)
   const order: Order = { shuffle, seed }
   return {
     epochs,
@@ -131,12 +154,19 @@ function checked(options: FitOptions) {
     order,
     totalSteps,
     patience,
+    best,
     evaluation,
+    metrics,
     signal,
     callbacks,
     checkpoint,
     everySteps,
   }
+}
+
+function isBestBy(value: unknown): boolean {
+  const { metric, better } = (value ?? {}) as Partial<BestBy>
+  return typeof metric === 'string' && (better === 'higher' || better === 'lower')
 }
 
 class Fit {
@@ -167,7 +197,7 @@ class Fit {
     // The run may have ended right after its last checkpoint.
     let stopped: FitReport['stopped'] = this.#hasStopped() ? 'early' : 'end'
     while (this.#epoch < epochs && stopped === 'end') stopped = await this.#runEpoch(schedule)
-    if (stopped === 'early') this.#trainer.setValues(this.#bestValues)
+    if (stopped !== 'aborted' && this.#bestValues.size > 0) this.#trainer.setValues(this.#bestValues)
     const report = { epochs: this.#epochs, steps: this.#steps, stopped }
     await callbacks.onTrainEnd?.(report)
     return report
@@ -204,20 +234,17 @@ class Fit {
   }
 
   async #endEpoch(): Promise<'end' | 'early'> {
-    const { evaluation, patience, callbacks, order } = this.#settings
+    const { evaluation, metrics, callbacks } = this.#settings
     const epoch = this.#epoch
-    const evaluationLoss =
-      evaluation === undefined
-        ? undefined
-        : await this.#trainer.evaluate(
-            batchesOf(evaluation, { epoch: 0, first: 0, order: { ...order, shuffle: false } }),
-          )
-    const report = { epoch, loss: this.#epochLoss[0] / this.#epochLoss[1], evaluationLoss }
+    const evaluated = evaluation && (await this.#trainer.evaluate(evaluation, { metrics: metrics?.() }))
+    const report = {
+      epoch,
+      loss: this.#epochLoss[0] / this.#epochLoss[1],
+      evaluationLoss: evaluated?.loss,
+      metrics: evaluated?.metrics,
+    }
     this.#epochs.push(report)
-    if (evaluationLoss !== undefined && !(evaluationLoss >= (this.#best?.loss ?? Number.POSITIVE_INFINITY))) {
-      this.#best = { loss: evaluationLoss, epoch, age: 0 }
-      if (patience !== undefined) this.#bestValues = this.#trainer.saveState().values
-    } else if (this.#best) this.#best = { ...this.#best, age: this.#best.age + 1 }
+    if (evaluated) this.#judge(evaluated, epoch)
     this.#epoch++
     this.#batch = 0
     this.#epochLoss = [0, 0]
@@ -226,18 +253,30 @@ class Fit {
     return this.#hasStopped() ? 'early' : 'end'
   }
 
+  /** Compares an evaluation with the best one. */
+  #judge({ loss, metrics }: Evaluation, epoch: number): void {
+    const { best, patience } = this.#settings
+    const value = best === undefined ? loss : metricNamed(best.metric, metrics)
+    const sign = best?.better === 'higher' ? -1 : 1
+    if (this.#best === undefined || sign * value < sign * this.#best.value) {
+      this.#best = { value, epoch, age: 0 }
+      if (patience !== undefined) this.#bestValues = this.#trainer.saveState().values
+    } else this.#best = { ...this.#best, age: this.#best.age + 1 }
+  }
+
   /** Whether as many evaluations as `patience` were not better than the best. */
   #hasStopped(): boolean {
     const { patience } = this.#settings
     return patience !== undefined && (this.#best?.age ?? 0) >= patience
   }
 
-  /** What the position in the data depends on. */
+  /** What the position in the data, and the best evaluation, depend on. */
   #dataText(): string {
-    const { accumulate, order } = this.#settings
+    const { accumulate, order, best } = this.#settings
     const count = batchCount(this.#data)
-    const shuffled = count !== undefined && order.shuffle ? `, shuffled with seed ${order.seed}` : ''
-    return `${count ?? 'an unknown number of'} batches${shuffled}, accumulate ${accumulate}`
+    const shuffled = Array.isArray(this.#data) && order.shuffle ? `, shuffled with seed ${order.seed}` : ''
+    const judged = best ? `, the best by ${best.better} ${best.metric}` : ''
+    return `${count ?? 'an unknown number of'} batches${shuffled}, accumulate ${accumulate}${judged}`
   }
 
   #schedule(): Schedule {
@@ -248,7 +287,7 @@ class Fit {
     if (total === undefined)
       throw new FourierFTError(
         'INVALID_OPTION',
-        `schedule: '${schedule}' needs the number of steps, which data that are not an array do not show`,
+        `schedule: '${schedule}' needs the number of steps, which these data do not show`,
         { option: 'totalSteps', advice: "give the option totalSteps, or schedule: 'constant'" },
       )
     const make = schedule === 'linear' ? linearSchedule : cosineSchedule
@@ -302,4 +341,16 @@ class Fit {
     this.#best = state.best
     this.#bestValues = state.bestValues
   }
+}
+
+function metricNamed(name: string, metrics: Evaluation['metrics'] = {}): number {
+  const value = Object.hasOwn(metrics, name) ? metrics[name] : undefined
+  if (Number.isFinite(value)) return value as number
+  const names = Object.keys(metrics)
+  throw value === undefined
+    ? invalid('best', `one of the metrics ${names.join(', ')}`, name)
+    : new FourierFTError('NOT_FINITE', `best: the metric ${name} is ${value}`, {
+        option: 'best',
+        received: value,
+      })
 }

@@ -11,6 +11,7 @@ import {
   cosineSimilarity,
   createTrainer,
   crossEntropy,
+  type Metric,
   meanSquaredError,
   scalarLoss,
   type Trainer,
@@ -61,13 +62,13 @@ describe('a training of a loaded adapter', () => {
   afterEach(close)
 
   test('goes on from its coefficients, while the session serves another adapter', async () => {
-    const start = await trainer.evaluate([batch])
+    const { loss: start } = await trainer.evaluate([batch])
     session.setAdapter('other')
     const [served, other] = [await output(), await bits('other')]
     for (let i = 0; i < 5; i++) await trainer.step(batch)
     expect(await output()).toEqual(served)
     expect(await bits('other')).toBe(other)
-    expect(await trainer.evaluate([batch])).toBeLessThan(start)
+    expect((await trainer.evaluate([batch])).loss).toBeLessThan(start)
   })
 
   test('changes the rows of the trained adapter only', async () => {
@@ -97,13 +98,18 @@ describe('a training of a loaded adapter', () => {
 })
 
 test('a layer that the adapter replaces is trained, saved and served', async () => {
-  await session.addAdapter('head', { targetModules: ['first'], modulesToSave: ['second'], nFrequency: 24 })
+  await session.addAdapter('head', {
+    targetModules: ['first'],
+    modulesToSave: ['second'],
+    nFrequency: 24,
+    initWeights: false,
+  })
   session.setAdapter('head')
   const head = await createTrainer(session, { loss, headLearningRate: 0.05 })
   for (const error of await gradientErrors(head, batch, { change: 0.1 })) expect(error).toBeLessThan(1e-3)
-  const start = await head.evaluate([batch])
+  const { loss: start } = await head.evaluate([batch])
   for (let i = 0; i < 5; i++) await head.step(batch)
-  expect(await head.evaluate([batch])).toBeLessThan(start)
+  expect((await head.evaluate([batch])).loss).toBeLessThan(start)
   await head.release()
   const served = await output()
   const adapter = await session.getAdapter('head')
@@ -118,7 +124,7 @@ test('two trainers of one adapter go on from each other’s steps', async () => 
   const losses: number[] = []
   for (let i = 0; i < 3; i++) losses.push((await trainer.step(batch)).loss, (await second.step(batch)).loss)
   for (const [i, value] of losses.entries()) if (i > 0) expect(value).toBeLessThan(losses[i - 1])
-  expect(await second.evaluate([batch])).toBe(await trainer.evaluate([batch]))
+  expect(await second.evaluate([batch])).toEqual(await trainer.evaluate([batch]))
   await second.release()
 })
 
@@ -325,6 +331,8 @@ describe('createTrainer', () => {
       seed: 0.5,
       shuffle: 'yes',
       patience: 1,
+      metrics: () => ({}),
+      best: { metric: 'accuracy', better: 'higher' },
       signal: {},
     }
     for (const [option, value] of Object.entries(cases))
@@ -332,7 +340,17 @@ describe('createTrainer', () => {
         code: 'INVALID_OPTION',
         details: { option },
       })
+    await expect(trainer.evaluate([batch], { metrics: {} as Metric })).rejects.toMatchObject({
+      code: 'INVALID_OPTION',
+      details: { option: 'metrics' },
+    })
     const nested = [
+      {
+        evaluation: [batch],
+        metrics: () => ({}) as Metric,
+        patience: 1,
+        best: { metric: 'a', better: 'up' },
+      },
       { callbacks: { onBatch: () => 0 } },
       { callbacks: { onBatchEnd: 3 } },
       { checkpoint: { file: 'a' } },

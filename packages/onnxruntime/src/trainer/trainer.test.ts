@@ -7,7 +7,7 @@ import { Tensor } from 'onnxruntime-node'
 import { afterAll, afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { AdaptedSession } from '../adapted-session.js'
 import { createSession } from '../create-session.js'
-import { createTrainer, crossEntropy, type Trainer, type TrainingBatch } from '../index.js'
+import { createTrainer, crossEntropy, type Metric, type Trainer, type TrainingBatch } from '../index.js'
 import { smallModel } from './__fixtures__/small-model.js'
 
 const fixture = new URL('../../../onnx/src/__fixtures__/bert-batch.onnx', import.meta.url)
@@ -40,8 +40,24 @@ function makeBatch(rows: number, seed: number): TrainingBatch & { readonly class
 }
 
 const batches = Array.from({ length: 6 }, (_, i) => makeBatch(4, 4 * i))
-const config = { targetModules: ['first', 'second'], nFrequency: 60 }
+const config = { targetModules: ['first', 'second'], nFrequency: 60, initWeights: false }
 const loss = crossEntropy('y')
+
+/** The share of tokens whose largest output is that of their label. */
+function accuracy(): Metric {
+  let [right, count] = [0, 0]
+  return {
+    add({ data }, { labels }) {
+      const outputs = data as Float32Array
+      for (const [token, label] of ((labels as Tensor).data as BigInt64Array).entries()) {
+        const ofToken = outputs.slice(8 * token, 8 * token + 8)
+        if (ofToken.indexOf(Math.max(...ofToken)) === Number(label)) right++
+        count++
+      }
+    },
+    result: () => ({ accuracy: right / count }),
+  }
+}
 
 let session: AdaptedSession
 let trainer: Trainer
@@ -249,6 +265,60 @@ describe('fit', () => {
     expect(await bits()).toBe(best)
   })
 
+  test('measures metrics after each epoch, and keeps the adapter that is best by one of them', async () => {
+    const evaluated: string[] = []
+    const options = {
+      epochs: 4,
+      evaluation: batches.slice(0, 2),
+      metrics: accuracy,
+      patience: 4,
+      best: { metric: 'accuracy', better: 'lower' },
+      schedule: 'constant',
+    } as const
+    const path = join(folder, 'run.safetensors')
+    const report = await trainer.fit(batches, {
+      ...options,
+      checkpoint: { path },
+      callbacks: { onEpochEnd: async () => evaluated.push(await bits()) },
+    })
+    const accuracies = report.epochs.map(({ metrics }) => metrics?.accuracy ?? Number.NaN)
+    expect(report.stopped).toBe('end')
+    // Training raises the accuracy, so the first evaluation has the lowest one.
+    expect(accuracies.at(-1)).toBeGreaterThan(accuracies[0])
+    const lowest = accuracies.indexOf(Math.min(...accuracies))
+    expect(lowest).toBeLessThan(3)
+    const best = await bits()
+    expect(best).toBe(evaluated[lowest])
+    // A resumed run knows the best evaluation, and what it was judged by.
+    await again()
+    const resume = { ...options, checkpoint: { path, resume: true } }
+    await trainer.fit(batches, resume)
+    expect(await bits()).toBe(best)
+    const { best: _, ...byLoss } = resume
+    await expect(trainer.fit(batches, byLoss)).rejects.toMatchObject({
+      code: 'INVALID_OPTION',
+      details: { option: 'checkpoint' },
+    })
+    await expect(
+      trainer.fit(batches, { ...options, epochs: 1, best: { metric: 'f1', better: 'higher' } }),
+    ).rejects.toMatchObject({ code: 'INVALID_OPTION', message: expect.stringContaining('accuracy') })
+  })
+
+  test('reads counted data anew for each epoch, with the schedule of an array', async () => {
+    const opened: number[] = []
+    const data = {
+      length: batches.length,
+      batches(epoch: number) {
+        opened.push(epoch)
+        return batches
+      },
+    }
+    const counted = await trainer.fit(data, { epochs: 2, evaluation: data })
+    expect(opened).toEqual([0, 0, 1, 0])
+    await again()
+    expect((await trainer.fit(batches, { epochs: 2, shuffle: false })).steps).toEqual(counted.steps)
+  })
+
   test('reads data from a function for each epoch', async () => {
     const opened: number[] = []
     async function* data(epoch: number) {
@@ -259,6 +329,26 @@ describe('fit', () => {
     expect(opened).toEqual([0, 1])
     expect(report.steps).toHaveLength(12)
   })
+})
+
+test('a metric sees the outputs that the session gives, and the batches', async () => {
+  for (const batch of batches) await trainer.step(batch)
+  const seen: { readonly output: Float32Array; readonly batch: TrainingBatch }[] = []
+  const metrics = {
+    add: ({ data }: { readonly data: unknown }, batch: TrainingBatch) =>
+      seen.push({ output: data as Float32Array, batch }),
+    result: () => ({ batches: seen.length }),
+  }
+  const evaluation = await trainer.evaluate(batches.slice(0, 2), { metrics })
+  const { loss: withoutMetrics } = await trainer.evaluate(batches.slice(0, 2))
+  expect(evaluation.metrics).toEqual({ batches: 2 })
+  expect(evaluation.loss).toBeCloseTo(withoutMetrics, 5)
+  for (const [i, { output, batch }] of seen.entries()) {
+    expect(batch).toBe(batches[i])
+    const { y } = await session.run(batch.feeds)
+    for (const [k, value] of (y.data as Float32Array).entries()) expect(output[k]).toBeCloseTo(value, 4)
+  }
+  await close()
 })
 
 describe('bad input', () => {

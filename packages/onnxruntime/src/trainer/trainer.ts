@@ -10,13 +10,14 @@ import {
 import type { Loss } from '@fourierft/onnx'
 import type { InferenceSession, Tensor } from 'onnxruntime-common'
 import { platform } from '#platform'
-import type { AdaptedSession } from '../adapted-session.js'
 import type { SessionAdapter } from '../session-adapter.js'
 import { checkNames, checkValues, invalid, isRate } from './check-options.js'
 import type { TrainerState } from './checkpoint.js'
-import type { Dataset } from './dataset.js'
+import { batchesOf, type Dataset } from './dataset.js'
 import { type FitOptions, type FitReport, fit } from './fit.js'
+import { checkMetric, type EvaluateOptions, type Evaluation } from './metric.js'
 import { Parameters } from './parameters.js'
+import type { Trainable, TrainableSession } from './trainable.js'
 import type { TrainingSession } from './training-session.js'
 
 export interface TrainerOptions {
@@ -68,8 +69,11 @@ export class Trainer {
   readonly learningRate: number
   readonly headLearningRate: number
   readonly #name: string
+  readonly #loss: Loss
   readonly #session: TrainableSession
   readonly #training: TrainingSession
+  /** Gives the model's outputs. It is opened for the first metric. */
+  #evaluation: Promise<TrainingSession> | undefined
   readonly #parameters: Parameters
   #coefficientOptimizer: AdamW
   #weightOptimizer: AdamW
@@ -85,6 +89,7 @@ export class Trainer {
     this.#training = training
     this.#parameters = new Parameters(adapter, training)
     this.#name = name
+    this.#loss = options.loss
     const [layer] = adapter.layers.values()
     const scaling = Math.abs(layer?.scaling ?? 150)
     this.learningRate = options.learningRate ?? 7.5 / scaling
@@ -103,7 +108,7 @@ export class Trainer {
   static async create(session: TrainableSession, options: TrainerOptions): Promise<Trainer> {
     checkOptions(options)
     const { name, adapter } = session.adapterToTrain(options.adapter)
-    const training = await session.openTraining(adapter, options.loss)
+    const training = await session.openTraining(adapter, { loss: options.loss })
     return new Trainer({ session, training, adapter, name, options })
   }
 
@@ -131,9 +136,11 @@ export class Trainer {
       let [loss, count] = [0, 0]
       let gradients: Float32Array[] | undefined
       for (const one of batches) {
-        const results = await this.#run(one, true)
-        loss += numberOf(results, this.#training.graph.loss)
-        count += numberOf(results, this.#training.graph.count)
+        const { graph } = this.#training
+        const fetches = [graph.loss, graph.count, ...graph.gradients.values()]
+        const results = await this.#run(this.#training, one, fetches)
+        loss += numberOf(results, graph.loss)
+        count += numberOf(results, graph.count)
         const parts = this.#parameters.gradients(results)
         gradients = gradients ? gradients.map((sum, i) => added(sum, parts[i])) : parts
       }
@@ -175,23 +182,31 @@ export class Trainer {
   }
 
   /**
-   * The mean loss of all batches, without a step.
+   * The mean loss of all batches, and what the metrics measure, without a step.
    *
-   * @throws {FourierFTError} the errors of `step`
+   * @throws {FourierFTError} the errors of `step`, and those of the metrics
    */
-  async evaluate(batches: Iterable<TrainingBatch> | AsyncIterable<TrainingBatch>): Promise<number> {
+  async evaluate(data: Dataset, options: EvaluateOptions = {}): Promise<Evaluation> {
     this.#checkOpen()
+    checkNames('evaluate', options, ['metrics'] satisfies (keyof EvaluateOptions)[])
+    const { metrics } = options
+    checkMetric(metrics)
     this.#readAdapter()
+    const readsOutput = metrics?.add !== undefined
+    const training = readsOutput ? await this.#openEvaluation() : this.#training
+    const { graph, output } = training
+    const fetches = [graph.loss, graph.count, ...(readsOutput ? [output] : [])]
     let [loss, count] = [0, 0]
-    for await (const batch of batches) {
+    for await (const batch of batchesOf(data, { epoch: 0, first: 0, order: { shuffle: false, seed: 0 } })) {
       checkBatch(batch)
-      const results = await this.#run(batch, false)
-      loss += numberOf(results, this.#training.graph.loss)
-      count += numberOf(results, this.#training.graph.count)
+      const results = await this.#run(training, batch, fetches)
+      loss += numberOf(results, graph.loss)
+      count += numberOf(results, graph.count)
+      metrics?.add?.(results[output] as Tensor, batch)
     }
     if (!(count > 0)) throw noLabels(undefined)
     if (!Number.isFinite(loss)) throw this.#notFinite(`the loss of the evaluation is ${loss}`, loss)
-    return loss / count
+    return { loss: loss / count, metrics: metrics?.result(loss / count) }
   }
 
   /**
@@ -266,17 +281,28 @@ export class Trainer {
   /** Frees the training session after its current runs. The adapter stays in the session as it is. */
   async release(): Promise<void> {
     await this.#training.release()
+    await (await this.#evaluation?.catch(() => undefined))?.release()
   }
 
-  async #run(batch: TrainingBatch, withGradients: boolean): Promise<InferenceSession.ReturnType> {
-    const { graph } = this.#training
-    const fetches = [graph.loss, graph.count, ...(withGradients ? graph.gradients.values() : [])]
+  #openEvaluation(): Promise<TrainingSession> {
+    const { adapter } = this.#session.adapterToTrain(this.#name)
+    this.#evaluation ??= this.#session
+      .openTraining(adapter, { loss: this.#loss, gradients: false })
+      .catch((error) => {
+        this.#evaluation = undefined
+        throw error
+      })
+    return this.#evaluation
+  }
+
+  async #run(
+    training: TrainingSession,
+    batch: TrainingBatch,
+    fetches: readonly string[],
+  ): Promise<InferenceSession.ReturnType> {
     // On the main thread of a browser a run blocks. Between two of them the page can answer.
     await platform.nextTask()
-    return this.#training.run(batch, this.#parameters.feeds(), {
-      fetches,
-      modelInputs: this.#session.inputNames,
-    })
+    return training.run(batch, this.#parameters.feeds(), fetches)
   }
 
   /** Takes over the adapter of the session: another trainer may have changed it. */
@@ -313,27 +339,18 @@ interface TrainerInit {
   readonly options: TrainerOptions
 }
 
-/** What a trainer needs of a session. */
-export interface TrainableSession {
-  /** The inputs of the model. */
-  readonly inputNames: readonly string[]
-  adapterToTrain(name: string | undefined): { readonly name: string; readonly adapter: SessionAdapter }
-  openTraining(adapter: SessionAdapter, loss: Loss): Promise<TrainingSession>
-  trainAdapter<T>(name: string, work: () => Promise<T>): Promise<T>
-  replaceAdapter(name: string, adapter: SessionAdapter): void
-}
-
 /**
- * Creates a trainer for one adapter of a session. It opens a second session, whose graph also computes the loss and the gradients.
+ * Creates a trainer for one adapter of a model. It opens a second session, whose graph also computes the loss and the gradients.
  *
- * It trains the adapter as `savePretrained` writes it: `setScale` and the active adapters of the session do not affect it. `session.release()`
- * releases the trainer, too.
+ * It trains the adapter as `savePretrained` writes it: `setScale` and the active adapters of the model do not affect it. Releasing the session
+ * (`release`, `detach`, `mergeAndUnload`, `dispose`) releases the trainer, too.
  *
+ * @param model a session of `createSession`, or what `attach` of `@fourierft/transformers` returns
  * @throws {FourierFTError} `ADAPTER_NOT_FOUND`; `INVALID_OPTION` for unknown and wrong options, if the model has no such output or the adapter does not affect the loss;
- *   `UNSUPPORTED` for an operator without a gradient rule, and for models of several sessions
+ *   `UNSUPPORTED` for an operator without a gradient rule, and for an adapter of several sessions that are no encoder and decoder
  */
-export async function createTrainer(session: AdaptedSession, options: TrainerOptions): Promise<Trainer> {
-  return Trainer.create(session.trainable, options)
+export async function createTrainer(model: Trainable, options: TrainerOptions): Promise<Trainer> {
+  return Trainer.create(model.trainable, options)
 }
 
 function numberOf(results: InferenceSession.ReturnType, name: string): number {

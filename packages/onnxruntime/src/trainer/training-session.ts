@@ -21,12 +21,20 @@ import type { SessionAdapter } from '../session-adapter.js'
 import { SessionRuns } from '../session-runs.js'
 import type { TrainingBatch } from './trainer.js'
 
+/** What a training graph computes. */
+export interface TrainingSettings {
+  readonly loss: Loss
+  /** Default: true. Without gradients, the graph gives the model's output that the loss reads: for evaluation. */
+  readonly gradients?: boolean
+}
+
 /** A model that has become the training graph of one adapter. */
-export interface AttachedTraining {
+export interface AttachedTraining extends TrainingSettings {
   /** The inputs of the adapter. */
   readonly inputs: AttachedInputs
   readonly graph: TrainingGraph
-  readonly loss: Loss
+  /** The inputs of the model before it became a training graph. */
+  readonly modelInputs: ReadonlySet<string>
   /** Identifies the model's weights. */
   readonly modelDigest: string
 }
@@ -41,9 +49,11 @@ export class TrainingSession {
   readonly #session: InferenceSession
   readonly #runs: SessionRuns
   readonly #inputNames: ReadonlySet<string>
+  readonly #modelInputs: ReadonlySet<string>
   readonly #adapterInputs: ReadonlySet<string>
 
-  constructor(session: InferenceSession, ort: Ort, { inputs, graph, loss, modelDigest }: AttachedTraining) {
+  constructor(session: InferenceSession, ort: Ort, attached: AttachedTraining) {
+    const { inputs, graph, loss, modelInputs, modelDigest } = attached
     this.modelDigest = modelDigest
     this.Tensor = ort.Tensor
     this.inputs = inputs
@@ -52,7 +62,13 @@ export class TrainingSession {
     this.#session = session
     this.#runs = new SessionRuns(session, ort)
     this.#inputNames = new Set(session.inputNames)
+    this.#modelInputs = modelInputs
     this.#adapterInputs = new Set([inputs.rows, ...parameterInputs(inputs)])
+  }
+
+  /** The output of the model that the loss reads. */
+  get output(): string {
+    return this.#loss.output
   }
 
   get isReleased(): boolean {
@@ -62,21 +78,19 @@ export class TrainingSession {
   /**
    * Computes the loss of a batch, and its gradients if `fetches` contains them.
    *
-   * @param modelInputs the inputs of the model. Those that only other outputs need are not fed
+   * Inputs of the model that only other outputs need are not fed.
+   *
    * @throws {FourierFTError} `INVALID_OPTION` and `SHAPE_MISMATCH` for feeds and labels that ONNX Runtime rejects; `INVALID_STATE` after `release`
    */
   async run(
     { feeds, labels }: TrainingBatch,
     adapterFeeds: Readonly<Record<string, Tensor>>,
-    {
-      fetches,
-      modelInputs,
-    }: { readonly fetches: readonly string[]; readonly modelInputs: readonly string[] },
+    fetches: readonly string[],
   ): Promise<InferenceSession.ReturnType> {
     this.#checkLabels(labels)
     const all: Record<string, Tensor> = { ...(labels && { [this.graph.labels as string]: labels }) }
     for (const [name, tensor] of Object.entries(feeds ?? {}))
-      if (this.#inputNames.has(name) || !modelInputs.includes(name)) all[name] = tensor as Tensor
+      if (this.#inputNames.has(name) || !this.#modelInputs.has(name)) all[name] = tensor as Tensor
     for (const [name, tensor] of Object.entries(adapterFeeds))
       if (this.#inputNames.has(name)) all[name] = tensor
     try {
@@ -148,8 +162,17 @@ function labelsError(problem: string): FourierFTError {
 }
 
 /** Turns a model into the training graph of one adapter. */
-export function attachForTraining(model: OnnxModel, adapter: SessionAdapter, loss: Loss): AttachedTraining {
+export function attachForTraining(
+  model: OnnxModel,
+  adapter: SessionAdapter,
+  settings: TrainingSettings,
+): AttachedTraining {
+  const { loss } = settings
   const modelDigest = digestOf(model)
+  const { graph: original } = model
+  // In old models (IR version 3) initializers are inputs, too.
+  const isInitializer = (name: string) => original.initializers.has(name)
+  const modelInputs = new Set(original.inputs.map(({ name }) => name).filter((name) => !isInitializer(name)))
   const layerAt = layersByKey(model)
   const branches = Array.from(adapter.layers, ([key, { name, entries }]) => ({
     module: name,
@@ -166,8 +189,9 @@ export function attachForTraining(model: OnnxModel, adapter: SessionAdapter, los
     isResized && valuesOfFreeWidth(layerAt(key))?.includes(loss.output) ? [weight.length / inFeatures] : [],
   ).flat()
   const inputs = attachBranches(model, branches, { replaceable })
-  const graph = makeTrainingGraph(model, { loss, targets: parameterInputs(inputs) })
-  return { inputs, graph: { ...graph, outputSize: resizedSize ?? graph.outputSize }, loss, modelDigest }
+  const graph = makeTrainingGraph(model, { ...settings, targets: parameterInputs(inputs) })
+  const sized = { ...graph, outputSize: resizedSize ?? graph.outputSize }
+  return { ...settings, inputs, graph: sized, modelInputs, modelDigest }
 }
 
 /** The number of bytes of each tensor that the digest reads. */

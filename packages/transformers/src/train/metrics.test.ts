@@ -1,7 +1,7 @@
 import { Tensor } from 'onnxruntime-common'
 import { expect, test } from 'vitest'
 import vectors from './__fixtures__/vectors.json' with { type: 'json' }
-import { ClassMetric, MultiLabelMetric, NumberMetric, PairMetric, perplexityOf } from './metrics.js'
+import { ClassMetric, MultiLabelMetric, NumberMetric, PairMetric, Perplexity } from './metrics.js'
 
 const float = (values: readonly number[], dims: readonly number[]) =>
   new Tensor('float32', Float32Array.from(values), dims)
@@ -83,7 +83,7 @@ test('pairs: cosines of the means over the tokens of the mask', () => {
 })
 
 test('perplexity is the exponential of the loss', () => {
-  expect(perplexityOf(Math.log(7)).perplexity).toBeCloseTo(7, 12)
+  expect(new Perplexity().result(Math.log(7)).perplexity).toBeCloseTo(7, 12)
 })
 
 test('outputs in float16', () => {

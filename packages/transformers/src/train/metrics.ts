@@ -1,19 +1,7 @@
 /** Metrics of evaluations, as scikit-learn and SciPy define them. */
 import { decodeFloats } from '@fourierft/core'
-import type { TrainingBatch } from '@fourierft/onnxruntime'
+import type { Metric, TrainingBatch } from '@fourierft/onnxruntime'
 import type { Tensor } from 'onnxruntime-common'
-
-/** Collects the outputs of one evaluation. */
-export interface Metric {
-  /**
-   * Adds one batch.
-   *
-   * @param output the output of the model that the loss reads, in the model's own type
-   */
-  add(output: Tensor, batch: TrainingBatch): void
-  /** The results by their names. */
-  result(): Readonly<Record<string, number>>
-}
 
 /** The label of positions that do not count. */
 export const IGNORED = -100
@@ -151,8 +139,10 @@ export class PairMetric implements Metric {
 }
 
 /** Language models: `perplexity`, the exponential of the mean loss of an evaluation. */
-export function perplexityOf(loss: number): Readonly<Record<string, number>> {
-  return { perplexity: Math.exp(loss) }
+export class Perplexity implements Metric {
+  result(loss: number): Readonly<Record<string, number>> {
+    return { perplexity: Math.exp(loss) }
+  }
 }
 
 /** The correlation of ranks; equal values share the mean of their ranks. NaN if all values are equal. */

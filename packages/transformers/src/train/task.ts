@@ -1,9 +1,8 @@
 /** `Task`: what a pipeline's task means for training: which rows it has, how they become batches, and which loss they have. */
-import type { Loss, TrainingBatch } from '@fourierft/onnxruntime'
+import type { Loss, Metric, TrainingBatch } from '@fourierft/onnxruntime'
 import type { PreTrainedModel, PreTrainedTokenizer, Processor } from '@huggingface/transformers'
-import type { EncodeOptions } from './encode-rows.js'
+import type { EncodeOptions } from './each-row.js'
 import type { KnownLabels, Labels } from './labels.js'
-import type { Metric } from './metrics.js'
 
 /** What tasks need of the model and the pipeline. */
 export interface TaskContext {
@@ -43,8 +42,6 @@ export interface TaskEncoder<Row, E extends Example = Example> {
   readonly loss: Loss
   /** A new metric for one evaluation; undefined for rows that have none. */
   metric(): Metric | undefined
-  /** Results that follow from the mean loss of an evaluation, such as the perplexity. */
-  resultsOfLoss?(loss: number): Readonly<Record<string, number>>
   /**
    * Converts rows to examples. Most tasks have one for each row; language models may join or divide rows.
    *

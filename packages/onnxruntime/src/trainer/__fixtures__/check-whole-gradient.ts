@@ -55,7 +55,7 @@ export async function gradientErrors(
         ([input, vector], p) => [input, vector.map((value, i) => value + step * direction[p][i])] as const,
       )
       trainer.setValues(new Map(moved))
-      return trainer.evaluate([batch])
+      return (await trainer.evaluate([batch])).loss
     }
     // The error of the central difference is of the order h²; that of this combination is of the order h⁴.
     const differenceOver = async (step: number) => ((await lossAt(step)) - (await lossAt(-step))) / (2 * step)

@@ -1,7 +1,7 @@
 /** Sentence encoders: pairs of texts with a score of their similarity, or pairs that belong together. */
 import { FourierFTError } from '@fourierft/core'
 import { contrastive, cosineSimilarity } from '@fourierft/onnxruntime'
-import { encodeRows } from '../encode-rows.js'
+import { eachRow } from '../each-row.js'
 import { feedsOf, float32, padTokens, type TokenExample } from '../feeds.js'
 import { PairMetric } from '../metrics.js'
 import { outputNamed } from '../outputs.js'
@@ -43,7 +43,7 @@ export const featureExtraction: Task<FeatureExtractionRow, Pair> = {
       loss: loss(output, { pooling, ...(pooling === 'mean' && { mask: MASK }) }),
       metric: () => (hasScores ? new PairMetric(pooling === 'mean' ? MASK : undefined) : undefined),
       encode: (rows, options) =>
-        encodeRows(
+        eachRow(
           rows,
           (row, position) => {
             checkScore(row, position, hasScores)

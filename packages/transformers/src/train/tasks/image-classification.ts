@@ -3,7 +3,7 @@ import { FourierFTError } from '@fourierft/core'
 import { crossEntropy } from '@fourierft/onnxruntime'
 import { type Processor, RawImage } from '@huggingface/transformers'
 import { Tensor } from 'onnxruntime-common'
-import { encodeRows } from '../encode-rows.js'
+import { eachRow } from '../each-row.js'
 import { int64 } from '../feeds.js'
 import { checkLabel, classesOf, type Label, LabelIds, labelsOf } from '../labels.js'
 import { ClassMetric } from '../metrics.js'
@@ -60,7 +60,7 @@ export const imageClassification: Task<ImageClassificationRow, Image> = {
       loss: crossEntropy(output),
       metric: () => new ClassMetric(names),
       encode: (rows, options) =>
-        encodeRows(
+        eachRow(
           rows,
           async ({ image, label }, position) => {
             // An image that cannot be read is found before the training starts.

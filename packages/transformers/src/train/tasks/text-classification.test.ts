@@ -88,7 +88,7 @@ test('several labels and numbers are float32 of the shape of the logits', async 
     dims: [2, 1],
     data: [0.25, -3],
   })
-  expect([encoder, regression].map(({ metric }) => Object.keys(metric()?.result() ?? {})[0])).toEqual([
+  expect([encoder, regression].map(({ metric }) => Object.keys(metric()?.result(0) ?? {})[0])).toEqual([
     'accuracy',
     'spearman',
   ])

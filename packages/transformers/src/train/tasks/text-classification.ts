@@ -1,6 +1,12 @@
 /** Texts, or pairs of texts, with one class, several classes or a number each. */
-import { binaryCrossEntropy, crossEntropy, type Loss, meanSquaredError } from '@fourierft/onnxruntime'
-import { encodeRows } from '../encode-rows.js'
+import {
+  binaryCrossEntropy,
+  crossEntropy,
+  type Loss,
+  type Metric,
+  meanSquaredError,
+} from '@fourierft/onnxruntime'
+import { eachRow } from '../each-row.js'
 import { feedsOf, float32, int64, padTokens, type TokenExample } from '../feeds.js'
 import {
   checkLabels,
@@ -11,7 +17,7 @@ import {
   type ProblemType,
   targetOf,
 } from '../labels.js'
-import { ClassMetric, type Metric, MultiLabelMetric, NumberMetric } from '../metrics.js'
+import { ClassMetric, MultiLabelMetric, NumberMetric } from '../metrics.js'
 import { outputNamed } from '../outputs.js'
 import { checkRow, fieldOf, optionalTextOf, textOf } from '../row-error.js'
 import { RowTokenizer } from '../row-tokenizer.js'
@@ -61,7 +67,7 @@ export const textClassification: Task<TextClassificationRow, ClassifiedText> = {
       loss: LOSSES[problemType](output),
       metric: () => metricOf(problemType, names),
       encode: (rows, options) =>
-        encodeRows(
+        eachRow(
           rows,
           (row, position) => ({
             target: targetOf(row.label, classes, position),

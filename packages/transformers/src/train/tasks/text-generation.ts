@@ -5,9 +5,9 @@
 import { FourierFTError } from '@fourierft/core'
 import { crossEntropy } from '@fourierft/onnxruntime'
 import type { PreTrainedTokenizer } from '@huggingface/transformers'
-import { type EncodeOptions, encodeRows } from '../encode-rows.js'
+import { type EncodeOptions, eachRow } from '../each-row.js'
 import { feedsOf, int64, padded, padTokens, type TokenExample } from '../feeds.js'
-import { IGNORED, perplexityOf } from '../metrics.js'
+import { IGNORED, Perplexity } from '../metrics.js'
 import { outputNamed } from '../outputs.js'
 import { checkRow, fieldOf, hasField, rowError, shown, textOf } from '../row-error.js'
 import { RowTokenizer } from '../row-tokenizer.js'
@@ -53,8 +53,7 @@ export const textGeneration: Task<TextGenerationRow, Sequence> = {
     const encoder = new SequenceEncoder(context)
     return {
       loss: crossEntropy(outputNamed(context, ['logits']).name),
-      metric: () => undefined,
-      resultsOfLoss: perplexityOf,
+      metric: () => new Perplexity(),
       encode: (rows, options) => encoder.encode(rows, options),
       async collate(examples) {
         const { ids, mask } = padTokens(examples, encoder.padId)
@@ -123,7 +122,7 @@ class SequenceEncoder {
       for (const id of ids) joined.push(id)
       return []
     }
-    const sequences = (await encodeRows(rows, encode, options)).flat()
+    const sequences = (await eachRow(rows, encode, options)).flat()
     for (let start = 0; start + 1 < joined.length; start += this.#maxLength)
       sequences.push(this.#sequence(everything(joined.slice(start, start + this.#maxLength)), 0))
     return sequences

@@ -1,9 +1,9 @@
 /** Encoder–decoders: a text → another text, such as its translation or summary. */
 import { FourierFTError } from '@fourierft/core'
 import { crossEntropy } from '@fourierft/onnxruntime'
-import { encodeRows } from '../encode-rows.js'
+import { eachRow } from '../each-row.js'
 import { feedsOf, int64, padded, padTokens, type TokenExample } from '../feeds.js'
-import { IGNORED, perplexityOf } from '../metrics.js'
+import { IGNORED, Perplexity } from '../metrics.js'
 import { outputNamed } from '../outputs.js'
 import { checkRow, textOf } from '../row-error.js'
 import { RowTokenizer } from '../row-tokenizer.js'
@@ -31,10 +31,9 @@ export const text2textGeneration: Task<Text2TextRow, Translated> = {
     const { start, prefix } = settingsOf(context)
     return {
       loss: crossEntropy(outputNamed(context, ['logits']).name),
-      metric: () => undefined,
-      resultsOfLoss: perplexityOf,
+      metric: () => new Perplexity(),
       encode: (rows, options) =>
-        encodeRows(
+        eachRow(
           rows,
           (row) => {
             const source = text.encode(prefix + row.text)

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { encodeRows } from './encode-rows.js'
+import { eachRow } from './each-row.js'
 
 /** Takes longer than the time after which events are handled. */
 function slowly(row: number): number {
@@ -9,7 +9,7 @@ function slowly(row: number): number {
 
 test('encodes all rows in order, and tells the progress', async () => {
   const counts: number[] = []
-  const encoded = await encodeRows([1, 2, 3], slowly, { onProgress: (count) => counts.push(count) })
+  const encoded = await eachRow([1, 2, 3], slowly, { onProgress: (count) => counts.push(count) })
   expect(encoded).toEqual([2, 4, 6])
   expect(counts).toEqual([1, 2, 3, 3])
 })
@@ -19,8 +19,8 @@ test('handles events between rows; an abort ends the encoding', async () => {
   setTimeout(() => controller.abort(new Error('enough')))
   let count = 0
   const rows = Array.from({ length: 100 }, (_, i) => i)
-  const encoding = encodeRows(rows, (row) => slowly(row + count++), { signal: controller.signal })
+  const encoding = eachRow(rows, (row) => slowly(row + count++), { signal: controller.signal })
   await expect(encoding).rejects.toThrow('enough')
   expect(count).toBeLessThan(5)
-  await expect(encodeRows(rows, slowly, { signal: controller.signal })).rejects.toThrow('enough')
+  await expect(eachRow(rows, slowly, { signal: controller.signal })).rejects.toThrow('enough')
 })

@@ -1,4 +1,4 @@
-/** `encodeRows`: tokenises rows one after the other, and lets the program handle events meanwhile. */
+/** `eachRow`: tokenises rows one after the other, and lets the program handle events meanwhile. */
 
 export interface EncodeOptions {
   readonly signal?: AbortSignal
@@ -10,7 +10,7 @@ export interface EncodeOptions {
 const PAUSE_AFTER = 30
 
 /** An abort throws the signal's reason. */
-export async function encodeRows<Row, Encoded>(
+export async function eachRow<Row, Encoded>(
   rows: readonly Row[],
   encode: (row: Row, position: number) => Encoded | Promise<Encoded>,
   { signal, onProgress }: EncodeOptions = {},

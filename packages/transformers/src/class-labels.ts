@@ -1,0 +1,129 @@
+/**
+ * The names of an adapter's classes. PEFT's files have none, so they are in the metadata of the safetensors file, which PEFT ignores: `id2label` and
+ * `problem_type`, as in config.json, both as JSON.
+ */
+import { Adapter, type Choice, FourierFTError, parseJson } from '@fourierft/core'
+import type { PretrainedConfig } from '@huggingface/transformers'
+
+/** How a pipeline turns logits into scores. transformers.js uses the sigmoid for several labels, and otherwise the softmax. */
+export type ProblemType = 'single_label_classification' | 'multi_label_classification' | 'regression'
+
+export interface ClassLabels {
+  /** The names by the ids of the classes. */
+  readonly names: readonly string[]
+  readonly problemType?: ProblemType
+}
+
+const NAMES_KEY = 'id2label'
+const PROBLEM_KEY = 'problem_type'
+const PROBLEM_TYPES: readonly unknown[] = [
+  'single_label_classification',
+  'multi_label_classification',
+  'regression',
+] satisfies readonly ProblemType[]
+
+/** Well above real models, which have up to some ten thousand classes. */
+const LIMITS = { maxLength: 4 * 1024 * 1024, maxValues: 200_000 }
+
+/** Returns a copy of the adapter with these labels in its metadata. */
+export function withLabels(adapter: Adapter, { names, problemType }: ClassLabels): Adapter {
+  const { [PROBLEM_KEY]: _, ...others } = adapter.metadata
+  const metadata = {
+    ...others,
+    [NAMES_KEY]: JSON.stringify(Object.fromEntries(names.entries())),
+    ...(problemType && { [PROBLEM_KEY]: JSON.stringify(problemType) }),
+  }
+  const { config, modules, savedTensors, baseTensors, ignoredTensors } = adapter
+  return new Adapter({ config, modules, savedTensors, baseTensors, ignoredTensors, metadata })
+}
+
+/**
+ * Reads the labels of an adapter.
+ *
+ * @returns undefined if it has none
+ * @throws {FourierFTError} `INVALID_SAFETENSORS` for labels that are not `{ "0": "first", "1": "second", … }` with different names, or that are not as
+ *   many as the rows of a layer in `modulesToSave`; `INVALID_JSON`
+ */
+export function labelsOf({ metadata, savedTensors }: Adapter): ClassLabels | undefined {
+  const text = metadata[NAMES_KEY]
+  if (text === undefined) return undefined
+  const invalid = (key: string, expected: string, received: unknown) =>
+    new FourierFTError('INVALID_SAFETENSORS', `${key} of the metadata: expected ${expected}`, {
+      tensor: '__metadata__',
+      expected,
+      received,
+    })
+  const read = (key: string, json: string) => parseJson(json, `${key} of the metadata`, LIMITS)
+  const names = namesIn(read(NAMES_KEY, text))
+  if (names === undefined)
+    throw invalid(NAMES_KEY, 'the names of the classes by their ids, from 0, all different', text)
+  const widths = [...savedTensors.values()].flatMap(({ shape }) => (shape.length === 2 ? [shape[0]] : []))
+  if (widths.length > 0 && !widths.includes(names.length))
+    throw invalid(
+      NAMES_KEY,
+      `as many names as a layer in modulesToSave has rows (${widths.join(', ')}); received ${names.length}`,
+      names.length,
+    )
+  const problem = metadata[PROBLEM_KEY]
+  if (problem === undefined) return { names }
+  const problemType = read(PROBLEM_KEY, problem)
+  if (!isProblemType(problemType)) throw invalid(PROBLEM_KEY, `one of ${PROBLEM_TYPES.join(', ')}`, problem)
+  return { names, problemType }
+}
+
+function namesIn(value: unknown): string[] | undefined {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined
+  const names = Object.values(value)
+  const keys = Object.keys(value)
+  // JavaScript puts integer keys first, in ascending order.
+  const isComplete = keys.length > 0 && keys.every((key, id) => key === String(id))
+  const isNames = names.every((name) => typeof name === 'string') && new Set(names).size === names.length
+  return isComplete && isNames ? names : undefined
+}
+
+function isProblemType(value: unknown): value is ProblemType {
+  return PROBLEM_TYPES.includes(value)
+}
+
+/** An adapter with the labels that were read from its file. */
+interface Labelled {
+  readonly labels: ClassLabels | undefined
+  readonly replaces: ReadonlyMap<string, string>
+}
+
+/** Returns the labels of a call: those of the adapter that replaces the head, or those that all of its adapters have. Undefined: the model's own. */
+export function labelsInCall(choice: Choice<Labelled>): ClassLabels | undefined {
+  const applied = 'added' in choice ? choice.added : choice.perRow
+  const labelled = applied.flatMap((row) => (row?.adapter.labels ? [row.adapter] : []))
+  const replacing = labelled.filter(({ replaces }) => replaces.size > 0)
+  const found = (replacing.length > 0 ? replacing : labelled).map(({ labels }) => labels)
+  const isSame = found.every((labels) => JSON.stringify(labels) === JSON.stringify(found[0]))
+  return isSame ? found[0] : undefined
+}
+
+/** Returns a copy of the model's configuration with these labels, which pipelines read. */
+export function configWithLabels(
+  config: PretrainedConfig,
+  { names, problemType }: ClassLabels,
+): PretrainedConfig {
+  const copy = Object.assign(Object.create(Object.getPrototypeOf(config)), config)
+  return Object.assign(copy, {
+    id2label: Object.fromEntries(names.entries()),
+    label2id: Object.fromEntries(names.map((name, id) => [name, id])),
+    num_labels: names.length,
+    ...(problemType && { problem_type: problemType }),
+  })
+}
+
+/** Returns the labels of a model's own head. */
+export function labelsOfConfig(config: PretrainedConfig): {
+  readonly names: readonly string[]
+  readonly problemType?: string
+} {
+  const { id2label = {}, problem_type: problemType } = config as {
+    readonly id2label?: Readonly<Record<string, string>>
+    readonly problem_type?: string | null
+  }
+  const ids = Object.keys(id2label).sort((a, b) => Number(a) - Number(b))
+  return { names: ids.map((id) => id2label[id]), ...(problemType ? { problemType } : {}) }
+}
