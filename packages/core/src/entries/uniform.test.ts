@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { seedWord } from './seed.js'
-import { uniformEntries } from './uniform.js'
+import { randomPermutation, uniformEntries } from './uniform.js'
 
 /** Shapes of at most a few thousand positions, with an entry count that fits. */
 const small = fc.tuple(fc.integer({ min: 1, max: 60 }), fc.integer({ min: 1, max: 60 })).chain(([d1, d2]) =>
@@ -79,6 +79,12 @@ describe('uniformEntries', () => {
     const options = { shape: [4, 4] as const, n: 1, seed: 0, algorithm: 'modern' as 'legacy' }
     expect(() => uniformEntries(options)).toThrow(expect.objectContaining({ code: 'INVALID_OPTION' }))
   })
+})
+
+test('randomPermutation returns the numbers of torch.randperm', () => {
+  // torch.randperm(6, generator=torch.Generator().manual_seed(0))
+  expect(randomPermutation(6, 0)).toEqual([2, 5, 3, 0, 1, 4])
+  expect(randomPermutation(0, 0)).toEqual([])
 })
 
 describe('seedWord', () => {

@@ -64,9 +64,10 @@ export async function encodeRows(
   { task, rows }: Rows,
   training: Rows,
   option: 'data' | 'evaluation',
+  { signal }: Pick<PrepareOptions, 'signal'> = {},
 ): Promise<Prepared> {
   const encoder = task.encoder(context, training.rows)
-  const examples = await inData(option, () => encoder.encode(rows))
+  const examples = await inData(option, () => encoder.encode(rows, signal && { signal }))
   return {
     examples,
     loss: encoder.loss,

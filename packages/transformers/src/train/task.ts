@@ -1,6 +1,7 @@
 /** `Task`: what a pipeline's task means for training: which rows it has, how they become batches, and which loss they have. */
 import type { Loss, Metric, TrainingBatch } from '@fourierft/onnxruntime'
 import type { PreTrainedModel, PreTrainedTokenizer, Processor } from '@huggingface/transformers'
+import type { EncodeOptions } from './each-row.js'
 import type { KnownLabels, Labels } from './labels.js'
 
 /** What tasks need of the model and the pipeline. */
@@ -45,9 +46,9 @@ export interface TaskEncoder<Row, E extends Example = Example> {
    * Converts rows to examples. Most tasks have one for each row; language models may join or divide rows.
    *
    * @throws {FourierFTError} `INVALID_OPTION` with the row's position, for labels that the training does not have, and for rows whose tokens
-   *   are all cut off
+   *   are all cut off. An abort throws the signal's reason
    */
-  encode(rows: readonly Row[]): Promise<readonly E[]>
+  encode(rows: readonly Row[], options?: EncodeOptions): Promise<readonly E[]>
   /** The feeds that transformers.js would give the session for these rows, padded to the longest, and the labels. */
   collate(examples: readonly E[]): Promise<TrainingBatch>
 }

@@ -172,8 +172,8 @@ class Training {
         : await readTaskRows(this.#adapters, evaluation, this.#options, 'evaluation')
     const labels = this.#labelsOf(training)
     const context = contextOf(this.#adapters, labels, this.#options)
-    const prepared = await encodeRows(context, training, training, 'data')
-    const preparedHeld = held && (await encodeRows(context, held, training, 'evaluation'))
+    const prepared = await encodeRows(context, training, training, 'data', this.#options)
+    const preparedHeld = held && (await encodeRows(context, held, training, 'evaluation', this.#options))
     const trainer = await this.#openTrainer(prepared, training, labels)
     try {
       const batches = createBatches(prepared.examples, { size: batchSize, seed, collate: prepared.collate })

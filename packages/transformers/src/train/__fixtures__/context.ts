@@ -1,5 +1,6 @@
 /** Tasks with the exported models of the tests, and without sessions that can be trained. */
 import { readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { fileURLToPath } from 'node:url'
 import {
   AutoProcessor,
@@ -8,11 +9,17 @@ import {
   PretrainedConfig,
   type PreTrainedModel,
 } from '@huggingface/transformers'
+import type * as OrtModule from 'onnxruntime-common'
 import type { Tensor } from 'onnxruntime-common'
 import type { Labels } from '../labels.js'
 import type { TaskContext, ValueMetadata } from '../task.js'
 
 const FIXTURES = fileURLToPath(new URL('../../../test/__fixtures__/', import.meta.url))
+
+/** The ONNX Runtime of transformers.js. */
+export function ortOfTransformers(): typeof OrtModule {
+  return createRequire(createRequire(import.meta.url).resolve('@huggingface/transformers'))('onnxruntime-node')
+}
 
 export const value = (
   name: string,

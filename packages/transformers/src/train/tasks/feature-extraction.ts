@@ -1,6 +1,7 @@
 /** Sentence encoders: pairs of texts with a score of their similarity, or pairs that belong together. */
 import { FourierFTError } from '@fourierft/core'
 import { contrastive, cosineSimilarity } from '@fourierft/onnxruntime'
+import { eachRow } from '../each-row.js'
 import { feedsOf, float32, padTokens, type TokenExample } from '../feeds.js'
 import { PairMetric } from '../metrics.js'
 import { outputNamed } from '../outputs.js'
@@ -41,18 +42,22 @@ export const featureExtraction: Task<FeatureExtractionRow, Pair> = {
     return {
       loss: loss(output, { pooling, ...(pooling === 'mean' && { mask: MASK }) }),
       metric: () => (hasScores ? new PairMetric(pooling === 'mean' ? MASK : undefined) : undefined),
-      encode: async (rows) =>
-        rows.map((row, position) => {
-          checkScore(row, position, hasScores)
-          const texts = [text.encode(row.text), text.encode(row.text_pair)] as const
-          const [first, second] = texts
-          return {
-            texts,
-            score: row.score,
-            length: Math.max(first.length, second.length),
-            cut: first.cut + second.cut,
-          }
-        }),
+      encode: (rows, options) =>
+        eachRow(
+          rows,
+          (row, position) => {
+            checkScore(row, position, hasScores)
+            const texts = [text.encode(row.text), text.encode(row.text_pair)] as const
+            const [first, second] = texts
+            return {
+              texts,
+              score: row.score,
+              length: Math.max(first.length, second.length),
+              cut: first.cut + second.cut,
+            }
+          },
+          options,
+        ),
       async collate(examples) {
         // All first texts, then all second ones, as the losses read them.
         const texts = [0, 1].flatMap((i) => examples.map(({ texts }) => texts[i]))

@@ -3,6 +3,7 @@ import { FourierFTError } from '@fourierft/core'
 import { crossEntropy } from '@fourierft/onnxruntime'
 import { type Processor, RawImage } from '@huggingface/transformers'
 import { Tensor } from 'onnxruntime-common'
+import { eachRow } from '../each-row.js'
 import { int64 } from '../feeds.js'
 import { checkLabel, classesOf, type Label, LabelIds, labelsOf } from '../labels.js'
 import { ClassMetric } from '../metrics.js'
@@ -58,16 +59,16 @@ export const imageClassification: Task<ImageClassificationRow, Image> = {
     return {
       loss: crossEntropy(output),
       metric: () => new ClassMetric(names),
-      async encode(rows) {
-        const examples: Image[] = []
-        for (const [position, { image, label }] of rows.entries()) {
-          // An image that cannot be read is found before the training starts.
-          await read(image, position)
-          const id = ids.idOf(label, 'label', position)
-          examples.push({ image, class: id, position, length: 0, cut: 0 })
-        }
-        return examples
-      },
+      encode: (rows, options) =>
+        eachRow(
+          rows,
+          async ({ image, label }, position) => {
+            // An image that cannot be read is found before the training starts.
+            await read(image, position)
+            return { image, class: ids.idOf(label, 'label', position), position, length: 0, cut: 0 }
+          },
+          options,
+        ),
       async collate(examples) {
         const images = await Promise.all(examples.map(({ image, position }) => read(image, position)))
         const values: Readonly<Record<string, PixelTensor>> = await processor(images)

@@ -18,7 +18,7 @@ const TASKS: readonly AnyTask[] = [
   textGeneration,
   text2textGeneration,
   imageClassification,
-] as readonly unknown[] as readonly AnyTask[]
+]
 
 /**
  * The task of a pipeline.

@@ -6,6 +6,7 @@ import {
   type Metric,
   meanSquaredError,
 } from '@fourierft/onnxruntime'
+import { eachRow } from '../each-row.js'
 import { feedsOf, float32, int64, padTokens, type TokenExample } from '../feeds.js'
 import {
   checkLabels,
@@ -65,11 +66,15 @@ export const textClassification: Task<TextClassificationRow, ClassifiedText> = {
     return {
       loss: LOSSES[problemType](output),
       metric: () => metricOf(problemType, names),
-      encode: async (rows) =>
-        rows.map((row, position) => ({
-          target: targetOf(row.label, classes, position),
-          ...text.encode(row.text, { pair: row.text_pair }),
-        })),
+      encode: (rows, options) =>
+        eachRow(
+          rows,
+          (row, position) => ({
+            target: targetOf(row.label, classes, position),
+            ...text.encode(row.text, { pair: row.text_pair }),
+          }),
+          options,
+        ),
       async collate(examples) {
         const { ids, mask, types } = padTokens(examples, text.padId, text.side)
         return {

@@ -1,9 +1,7 @@
-import { createRequire } from 'node:module'
 import { fileURLToPath } from 'node:url'
 import type { PreTrainedTokenizer } from '@huggingface/transformers'
-import type * as OrtModule from 'onnxruntime-common'
 import { describe, expect, test } from 'vitest'
-import { contextOf, logits, numbersOf, tokens, value } from '../__fixtures__/context.js'
+import { contextOf, logits, numbersOf, ortOfTransformers, tokens, value } from '../__fixtures__/context.js'
 import type { TaskContext } from '../task.js'
 import { type TextGenerationRow, textGeneration } from './text-generation.js'
 
@@ -188,8 +186,7 @@ test('inputs that only decoders have: an empty cache of the declared type and sh
 test.each(['gpt2', 'llama'])(
   '%s: a session runs the feeds, and its loss is that of the labels',
   async (name) => {
-    const require = createRequire(createRequire(import.meta.url).resolve('@huggingface/transformers'))
-    const { InferenceSession }: typeof OrtModule = require('onnxruntime-node')
+    const { InferenceSession } = ortOfTransformers()
     const path = fileURLToPath(new URL(`../../../test/__fixtures__/${name}/onnx/model.onnx`, import.meta.url))
     const session = await InferenceSession.create(path)
     const inputs = session.inputMetadata as unknown as TaskContext['inputs']

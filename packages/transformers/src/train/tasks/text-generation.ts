@@ -5,6 +5,7 @@
 import { FourierFTError } from '@fourierft/core'
 import { crossEntropy } from '@fourierft/onnxruntime'
 import type { PreTrainedTokenizer } from '@huggingface/transformers'
+import { type EncodeOptions, eachRow } from '../each-row.js'
 import { feedsOf, int64, padded, padTokens, type TokenExample } from '../feeds.js'
 import { IGNORED, Perplexity } from '../metrics.js'
 import { outputNamed } from '../outputs.js'
@@ -53,7 +54,7 @@ export const textGeneration: Task<TextGenerationRow, Sequence> = {
     return {
       loss: crossEntropy(outputNamed(context, ['logits']).name),
       metric: () => new Perplexity(),
-      encode: async (rows) => encoder.encode(rows),
+      encode: (rows, options) => encoder.encode(rows, options),
       async collate(examples) {
         const { ids, mask } = padTokens(examples, encoder.padId)
         const { rows, columns, values } = padded(
@@ -111,14 +112,17 @@ class SequenceEncoder {
     this.#special = Boolean(this.#tokenizer.add_bos_token || this.#tokenizer.add_eos_token)
   }
 
-  encode(rows: readonly TextGenerationRow[]): Sequence[] {
-    const sequences: Sequence[] = []
+  async encode(rows: readonly TextGenerationRow[], options?: EncodeOptions): Promise<Sequence[]> {
     const joined: number[] = []
-    for (const [position, row] of rows.entries())
-      if ('messages' in row) sequences.push(...this.#chat(row.messages, position))
-      else if ('prompt' in row) sequences.push(this.#sequence(this.#completion(row), position))
-      else if (this.#packing) for (const id of this.#textIds(row.text)) joined.push(id)
-      else sequences.push(this.#sequence(everything(this.#textIds(row.text)), position))
+    const encode = (row: TextGenerationRow, position: number): Sequence[] => {
+      if ('messages' in row) return this.#chat(row.messages, position)
+      if ('prompt' in row) return [this.#sequence(this.#completion(row), position)]
+      const ids = this.#textIds(row.text)
+      if (!this.#packing) return [this.#sequence(everything(ids), position)]
+      for (const id of ids) joined.push(id)
+      return []
+    }
+    const sequences = (await eachRow(rows, encode, options)).flat()
     for (let start = 0; start + 1 < joined.length; start += this.#maxLength)
       sequences.push(this.#sequence(everything(joined.slice(start, start + this.#maxLength)), 0))
     return sequences

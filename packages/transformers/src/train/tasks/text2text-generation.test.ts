@@ -1,9 +1,7 @@
 import { readFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import { fileURLToPath } from 'node:url'
-import type * as OrtModule from 'onnxruntime-common'
 import { expect, test } from 'vitest'
-import { contextOf, logits, numbersOf, tokens } from '../__fixtures__/context.js'
+import { contextOf, logits, numbersOf, ortOfTransformers, tokens } from '../__fixtures__/context.js'
 import { text2textGeneration } from './text2text-generation.js'
 
 const FIXTURES = fileURLToPath(new URL('../../../test/__fixtures__', import.meta.url))
@@ -52,8 +50,7 @@ test.each([
 test.each(['t5', 'bart'])(
   '%s: encoder and decoder give the logits of PyTorch for these feeds',
   async (name) => {
-    const require = createRequire(createRequire(import.meta.url).resolve('@huggingface/transformers'))
-    const { InferenceSession }: typeof OrtModule = require('onnxruntime-node')
+    const { InferenceSession } = ortOfTransformers()
     const [encoder, decoder] = await Promise.all(
       ['encoder_model', 'decoder_model_merged'].map((file) =>
         InferenceSession.create(`${FIXTURES}/${name}/onnx/${file}.onnx`),

@@ -1,6 +1,7 @@
 /** Encoder–decoders: a text → another text, such as its translation or summary. */
 import { FourierFTError } from '@fourierft/core'
 import { crossEntropy } from '@fourierft/onnxruntime'
+import { eachRow } from '../each-row.js'
 import { feedsOf, int64, padded, padTokens, type TokenExample } from '../feeds.js'
 import { IGNORED, Perplexity } from '../metrics.js'
 import { outputNamed } from '../outputs.js'
@@ -31,17 +32,21 @@ export const text2textGeneration: Task<Text2TextRow, Translated> = {
     return {
       loss: crossEntropy(outputNamed(context, ['logits']).name),
       metric: () => new Perplexity(),
-      encode: async (rows) =>
-        rows.map((row) => {
-          const source = text.encode(prefix + row.text)
-          const target = text.encode(row.target)
-          return {
-            ...source,
-            target: target.ids,
-            length: source.length + target.length,
-            cut: source.cut + target.cut,
-          }
-        }),
+      encode: (rows, options) =>
+        eachRow(
+          rows,
+          (row) => {
+            const source = text.encode(prefix + row.text)
+            const target = text.encode(row.target)
+            return {
+              ...source,
+              target: target.ids,
+              length: source.length + target.length,
+              cut: source.cut + target.cut,
+            }
+          },
+          options,
+        ),
       async collate(examples) {
         const { ids, mask } = padTokens(examples, text.padId)
         const targets = examples.map(({ target }) => target)

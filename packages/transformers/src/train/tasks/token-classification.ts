@@ -1,5 +1,6 @@
 /** Words with a label each, such as names of persons and places. */
 import { crossEntropy } from '@fourierft/onnxruntime'
+import { eachRow } from '../each-row.js'
 import { feedsOf, int64, padded, padTokens, type TokenExample } from '../feeds.js'
 import { checkLabel, classesOf, type Label, LabelIds, labelsOf } from '../labels.js'
 import { ClassMetric, IGNORED } from '../metrics.js'
@@ -55,7 +56,8 @@ export const tokenClassification: Task<TokenClassificationRow, LabelledTokens> =
     return {
       loss: crossEntropy(output),
       metric: () => new ClassMetric(names),
-      encode: async (rows) => rows.map((row, position) => encode(row, position, { text, ids, special })),
+      encode: (rows, options) =>
+        eachRow(rows, (row, position) => encode(row, position, { text, ids, special }), options),
       async collate(examples) {
         const { ids, mask } = padTokens(examples, text.padId, text.side)
         const targets = examples.map(({ targets }) => targets)
