@@ -13,7 +13,7 @@ import {
   type FourierFTOptions,
   type MatchedAdapter,
 } from '@fourierft/core'
-import { findLinearLayers, headModules, LOGITS, nameWithHead } from '@fourierft/onnx'
+import { findLinearLayers, headModules, LOGITS } from '@fourierft/onnx'
 import { type ModuleNames, withoutAbsent } from '@fourierft/onnxruntime'
 import {
   type NamedLayer,
@@ -206,8 +206,7 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
       // If two layers have one name, the first one counts.
       for (const [module, layer] of parts.toReversed().flatMap((part) => namesInModel(part, parts)))
         layers.set(module, layer)
-      const [head] = this.#parts.flatMap((part) => part.head ?? [])
-      return head ? new Map(Array.from(layers, ([name, layer]) => [nameWithHead(head, name), layer])) : layers
+      return layers
     })
   }
 
