@@ -39,20 +39,27 @@ export interface MatchedLayer {
   readonly hasFreeWidth: boolean
 }
 
+export interface LayerContext {
+  readonly moduleNames: ModuleNames
+  /** Reads weights that may be copies of one another. */
+  readonly readExternal: ReadExternal
+  /** Returns the name of a module for adapters, from its name in the file. */
+  readonly rename: (module: string) => string
+}
+
 /**
  * Finds the layer of each module that the adapter changes or replaces.
  *
- * @param readExternal reads weights that may be copies of one another
  * @throws {FourierFTError} `MODULE_NOT_FOUND`; `SHAPE_MISMATCH` for a weight whose size contradicts its shape; `UNSUPPORTED` for an adapter
  *   of another base model
  */
 export async function findAdapterLayers(
   model: OnnxModel,
   adapter: Adapter,
-  moduleNames: ModuleNames,
-  readExternal: ReadExternal,
+  context: LayerContext,
 ): Promise<Map<string, MatchedLayer>> {
-  const layers = await decideProducts(layersOf(model), readExternal)
+  const { moduleNames } = context
+  const layers = await decidedLayers(model, context)
   const { matched, unmatched } = matchLayers(layers, modulesOf(adapter), { map: moduleNames })
   const [missing] = unmatched
   if (missing) {
@@ -99,10 +106,10 @@ export function modulesOf({ modules, savedTensors }: Adapter): string[] {
 /** Returns the layers whose module names are in the file or in `moduleNames`. */
 export async function namedLayers(
   model: OnnxModel,
-  moduleNames: ModuleNames,
-  readExternal: ReadExternal,
+  context: LayerContext,
 ): Promise<Map<string, LinearLayer>> {
-  const layers = await decideProducts(layersOf(model), readExternal)
+  const { moduleNames } = context
+  const layers = await decidedLayers(model, context)
   const { matched } = matchLayers(layers, mappedModules(layers, moduleNames), { map: moduleNames })
   const byName = layers.flatMap((layer) =>
     layer.module === undefined ? [] : [[layer.module, layer] as const],
@@ -132,6 +139,13 @@ export function layersByKey(model: OnnxModel): (key: string) => LinearLayer {
       { file: model.file, received: key },
     )
   }
+}
+
+function decidedLayers(model: OnnxModel, { readExternal, rename }: LayerContext): Promise<LinearLayer[]> {
+  const layers = layersOf(model).map((layer) =>
+    layer.module === undefined ? layer : { ...layer, module: rename(layer.module) },
+  )
+  return decideProducts(layers, readExternal)
 }
 
 /** Returns layers with a product for each, and layers that share a product. */

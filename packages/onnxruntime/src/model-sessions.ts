@@ -1,10 +1,10 @@
 /** `ModelSessions`: opens one model in the user's ONNX Runtime: unchanged, with slots (`AdapterSlots`), or with adapters in its weights. */
 import { type Adapter, type Applied, FourierFTError } from '@fourierft/core'
-import type { OnnxModel, ReadExternal } from '@fourierft/onnx'
+import type { LinearLayer, OnnxModel, ReadExternal } from '@fourierft/onnx'
 import type { InferenceSession } from 'onnxruntime-common'
 import { AdaptedGraph } from './adapted-graph.js'
 import { type AdapterSlots, attachSlots, bakeAdapters, NO_SLOTS } from './adapter-slots.js'
-import { findAdapterLayers, type MatchedLayer } from './matched-layers.js'
+import { findAdapterLayers, type LayerContext, type MatchedLayer, namedLayers } from './matched-layers.js'
 import { type ModelBytes, type ModelFile, type OpenModel, readBeside } from './model-source.js'
 import type { ModuleNames } from './module-names.js'
 import type { Ort } from './ort.js'
@@ -12,12 +12,19 @@ import { type Enqueue, runtimeQueue } from './runtime-queue.js'
 import type { SessionAdapter } from './session-adapter.js'
 import { attachForTraining, TrainingSession, type TrainingSettings } from './trainer/training-session.js'
 
+/** A change of the model in a file, whenever it is read: for example, a head that is added. */
+export interface ModelChange {
+  readonly edit: (model: OnnxModel) => void
+  /** Returns the name of a module for adapters, from its name in the file. */
+  readonly rename: (module: string) => string
+}
+
 export interface ModelSessionsInit {
   readonly ort: Ort
   readonly file: ModelFile
   readonly options: InferenceSession.SessionOptions
   readonly nativeProblem: string | undefined
-  readonly edit: ((model: OnnxModel) => void) | undefined
+  readonly change: ModelChange | undefined
 }
 
 export class ModelSessions {
@@ -26,23 +33,23 @@ export class ModelSessions {
   readonly #ort: Ort
   readonly #file: ModelFile
   readonly #options: InferenceSession.SessionOptions
-  readonly #edit: ModelSessionsInit['edit']
+  readonly #change: ModelChange | undefined
   readonly #enqueue: Enqueue
 
   /** Called by `openSessions`. */
-  constructor({ ort, file, options, nativeProblem, edit }: ModelSessionsInit) {
+  constructor({ ort, file, options, nativeProblem, change }: ModelSessionsInit) {
     this.#ort = ort
     this.#file = file
     this.#options = options
     this.nativeProblem = nativeProblem
-    this.#edit = edit
+    this.#change = change
     this.#enqueue = runtimeQueue(ort)
   }
 
   /** Reads the file, to inspect or edit it. */
   async openModel(): Promise<OpenModel> {
     const opened = await this.#file.open()
-    this.#edit?.(opened.model)
+    this.#change?.edit(opened.model)
     return opened
   }
 
@@ -52,7 +59,17 @@ export class ModelSessions {
     adapter: Adapter,
     moduleNames: ModuleNames,
   ): Promise<Map<string, MatchedLayer>> {
-    return findAdapterLayers(opened.model, adapter, moduleNames, this.readExternal(opened))
+    return findAdapterLayers(opened.model, adapter, this.#layerContext(opened, moduleNames))
+  }
+
+  /** Same as {@link namedLayers}. */
+  namedLayers(opened: OpenModel, moduleNames: ModuleNames): Promise<Map<string, LinearLayer>> {
+    return namedLayers(opened.model, this.#layerContext(opened, moduleNames))
+  }
+
+  #layerContext(opened: OpenModel, moduleNames: ModuleNames): LayerContext {
+    const rename = (module: string) => this.#change?.rename(module) ?? module
+    return { moduleNames, readExternal: this.readExternal(opened), rename }
   }
 
   /** Returns the graph of an open session whose model has no slots. */

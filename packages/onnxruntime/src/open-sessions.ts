@@ -1,8 +1,7 @@
 /** `openSessions`: checks the options for a model's sessions, and decides whether they use the native kernel. */
 import { FourierFTError } from '@fourierft/core'
-import type { OnnxModel } from '@fourierft/onnx'
 import type { InferenceSession } from 'onnxruntime-common'
-import { ModelSessions } from './model-sessions.js'
+import { type ModelChange, ModelSessions } from './model-sessions.js'
 import { ModelFile, type ModelSource } from './model-source.js'
 import { registerFourierFTBackend } from './native-backend.js'
 import { type NativeProblem, nativeProviders } from './native-providers.js'
@@ -14,8 +13,8 @@ export interface OpenOptions {
   readonly native?: 'auto' | boolean
   /** ONNX Runtime's own options. */
   readonly sessionOptions?: InferenceSession.SessionOptions
-  /** Changes the model whenever it is read, for example to add a head. A model that is opened unchanged is not read. */
-  readonly edit?: ((model: OnnxModel) => void) | undefined
+  /** A change of the model in the file. It is not made in a session without slots for adapters. */
+  readonly change?: ModelChange | undefined
 }
 
 let hasWarned = false
@@ -28,7 +27,7 @@ let hasWarned = false
  */
 export async function openSessions(
   model: ModelSource,
-  { ort, native = 'auto', sessionOptions = {}, edit }: OpenOptions,
+  { ort, native = 'auto', sessionOptions = {}, change }: OpenOptions,
 ): Promise<ModelSessions> {
   if (native !== 'auto' && typeof native !== 'boolean')
     throw new FourierFTError('INVALID_OPTION', `native: expected 'auto', true or false; received ${native}`, {
@@ -41,7 +40,7 @@ export async function openSessions(
     checkOutputLocation(sessionOptions)
     registerFourierFTBackend(ort)
     const options = { ...sessionOptions, executionProviders: kernel.providers }
-    return new ModelSessions({ ort, file, options, nativeProblem: undefined, edit })
+    return new ModelSessions({ ort, file, options, nativeProblem: undefined, change })
   }
   if (native === true)
     throw new FourierFTError('UNSUPPORTED', `native: the native kernel cannot be used: ${kernel.problem}`, {
@@ -53,7 +52,7 @@ export async function openSessions(
     hasWarned = true
     console.info(`@fourierft/onnxruntime runs without the native kernel: ${reason}`)
   }
-  return new ModelSessions({ ort, file, options: sessionOptions, nativeProblem: reason, edit })
+  return new ModelSessions({ ort, file, options: sessionOptions, nativeProblem: reason, change })
 }
 
 /** Joins problem and advice as `FourierFTError` does. */

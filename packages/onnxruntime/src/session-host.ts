@@ -17,7 +17,7 @@ import type { InferenceSession } from 'onnxruntime-common'
 import type { AdaptedGraph, RunArguments } from './adapted-graph.js'
 import { slotsFor } from './adapter-slots.js'
 import { feedsError } from './feeds-error.js'
-import { type MatchedLayer, modulesOf, namedLayers } from './matched-layers.js'
+import { type MatchedLayer, modulesOf } from './matched-layers.js'
 import type { ModelSessions } from './model-sessions.js'
 import type { OpenModel } from './model-source.js'
 import { type ModuleNames, withoutAbsent } from './module-names.js'
@@ -128,7 +128,7 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
   async namedLayers(): Promise<Map<string, NamedLayer>> {
     const sessions = await this.#getSessions()
     const opened = await sessions.openModel()
-    const layers = await namedLayers(opened.model, this.#moduleNames, sessions.readExternal(opened))
+    const layers = await sessions.namedLayers(opened, this.#moduleNames)
     const packed = new Set([...layers.values()].flatMap(({ node, part }) => (part ? [node] : [])))
     return new Map(
       Array.from(layers, ([name, layer]) => [

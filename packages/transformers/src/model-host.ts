@@ -21,7 +21,6 @@ import {
   joinedInputName,
   joinModels,
   LOGITS,
-  nameWithHead,
 } from '@fourierft/onnx'
 import { type Loss, type ModuleNames, withoutAbsent } from '@fourierft/onnxruntime'
 import {
@@ -218,8 +217,7 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
       // If two layers have one name, the first one counts.
       for (const [module, layer] of parts.toReversed().flatMap((part) => namesInModel(part, parts)))
         layers.set(module, layer)
-      const [head] = this.#parts.flatMap((part) => part.head ?? [])
-      return head ? new Map(Array.from(layers, ([name, layer]) => [nameWithHead(head, name), layer])) : layers
+      return layers
     })
   }
 

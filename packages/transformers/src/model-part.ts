@@ -2,7 +2,7 @@
  * `ModelPart`: a part of a model that is one session. It uses the session of transformers.js until an adapter has layers in it, and then a session
  * with branches. While the model is attached, `model.sessions` contains a `PartSession` for it.
  */
-import { addHead, type Head, type OnnxModel } from '@fourierft/onnx'
+import { addHead, type Head, nameWithHead, type OnnxModel } from '@fourierft/onnx'
 import type { ModuleNames, Ort } from '@fourierft/onnxruntime'
 import { AdaptedGraph, NO_SLOTS, openSessions, SessionHost } from '@fourierft/onnxruntime/host'
 import type { InferenceSession } from 'onnxruntime-common'
@@ -49,8 +49,11 @@ export class ModelPart {
       moduleNames,
       async sessions() {
         const { model, options: sessionOptions } = await files.sourceOf(name)
-        const edit = head && ((opened: OnnxModel) => addHead(opened, head))
-        return openSessions(model, { ort, native, sessionOptions, edit })
+        const change = head && {
+          edit: (opened: OnnxModel) => addHead(opened, head),
+          rename: (module: string) => nameWithHead(head, module),
+        }
+        return openSessions(model, { ort, native, sessionOptions, change })
       },
       addedOutputs: head ? LOGITS_METADATA : [],
     })

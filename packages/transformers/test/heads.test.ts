@@ -41,7 +41,7 @@ const labelsIn = (results: unknown) => (results as { label: string }[]).map(({ l
 describe('a model that was exported without a head', () => {
   test('rejects calls without the weights of the head', async () => {
     const classify = await classifier()
-    const adapters = await attach(classify)
+    const adapters = await attach(classify, { native: false })
     expect(classify.model.sessions.model.outputNames).toEqual(['last_hidden_state', 'logits'])
     expect(await codeOf(classify(TEXT))).toBe('INVALID_STATE')
     await adapters.addAdapter('plain', OPTIONS)

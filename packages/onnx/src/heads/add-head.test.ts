@@ -173,4 +173,11 @@ describe('headFor', () => {
     const head = headFor('text-classification', { model_type: 'bert' }, [hidden])
     expect(nameWithHead(head, module)).toBe(expected)
   })
+
+  test.each([...ARCHITECTURES])('%s: the names of the head do not change', (modelType, { tasks }) => {
+    for (const task of Object.keys(tasks) as HeadTask[]) {
+      const head = headFor(task, { model_type: modelType }, [hidden])
+      for (const module of headModules(head)) expect(nameWithHead(head, module)).toBe(module)
+    }
+  })
 })

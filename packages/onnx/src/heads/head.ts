@@ -90,9 +90,10 @@ export function headModules({ hidden, output }: Head): string[] {
 const CHILD = /(?:^|\.)(?:embeddings|embeddings_project|encoder|transformer|layers|layernorm|pooler)(?:\.|$)/
 
 /** Returns the name that a module of the file has in the model with a head. */
-export function nameWithHead({ root }: Head, module: string): string {
+export function nameWithHead(head: Head, module: string): string {
+  const { root } = head
   const start = CHILD.exec(module)?.index
-  if (start === undefined) return module
+  if (start === undefined || headModules(head).includes(module)) return module
   return `${root}.${module.slice(start).replace(/^\./, '')}`
 }
 
