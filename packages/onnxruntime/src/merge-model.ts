@@ -55,7 +55,11 @@ export async function mergeModel(
     const name = `adapter ${i + 1}`
     rejectTrainedBiases(name, adapter.config)
     const present = withoutAbsent(adapter, moduleNames)
-    const layers = await findAdapterLayers(model, present, moduleNames, readExternal)
+    const layers = await findAdapterLayers(model, present, {
+      moduleNames,
+      readExternal,
+      rename: (module) => module,
+    })
     added.push({ adapter: matchAdapter(name, present, layers), scale: 1 })
   }
   // No file of the model has this name.
