@@ -1,6 +1,7 @@
 /** `fit`: epochs, schedules, evaluation, early stopping and checkpoints around the steps of a trainer. */
 import { cosineSchedule, FourierFTError, linearSchedule, type Schedule } from '@fourierft/core'
 import { platform } from '#platform'
+import { BlockMeter } from './block-meter.js'
 import { checkNames, checkValues, invalid, isCount } from './check-options.js'
 import { decodeCheckpoint, encodeCheckpoint, type TrainerState } from './checkpoint.js'
 import { batchCount, batchesOf, type Dataset, type Order } from './dataset.js'
@@ -87,6 +88,11 @@ export interface FitReport {
   /** The steps of this call, in order. */
   readonly steps: readonly StepReport[]
   readonly stopped: 'end' | 'early' | 'aborted'
+  /**
+   * The longest time in which the caller's thread could not handle other events, in milliseconds: during a step, an evaluation or a checkpoint.
+   * Data and callbacks do not count.
+   */
+  readonly longestBlock: number
 }
 
 /** Called by `Trainer.fit`. */
@@ -145,6 +151,7 @@ class Fit {
   readonly #settings: Settings
   readonly #steps: StepReport[] = []
   readonly #epochs: EpochReport[] = []
+  #longestBlock = 0
   #epoch = 0
   #batch = 0
   #epochLoss: [sum: number, count: number] = [0, 0]
@@ -168,7 +175,7 @@ class Fit {
     let stopped: FitReport['stopped'] = this.#hasStopped() ? 'early' : 'end'
     while (this.#epoch < epochs && stopped === 'end') stopped = await this.#runEpoch(schedule)
     if (stopped === 'early') this.#trainer.setValues(this.#bestValues)
-    const report = { epochs: this.#epochs, steps: this.#steps, stopped }
+    const report = { epochs: this.#epochs, steps: this.#steps, stopped, longestBlock: this.#longestBlock }
     await callbacks.onTrainEnd?.(report)
     return report
   }
@@ -181,6 +188,7 @@ class Fit {
     const step = async () => {
       const report = await this.#trainer.step(parts, schedule(this.#trainer.steps))
       this.#steps.push(report)
+      this.#longestBlock = Math.max(this.#longestBlock, report.longestBlock)
       this.#batch += parts.length
       this.#epochLoss = [this.#epochLoss[0] + report.loss, this.#epochLoss[1] + 1]
       parts = []
@@ -204,14 +212,9 @@ class Fit {
   }
 
   async #endEpoch(): Promise<'end' | 'early'> {
-    const { evaluation, patience, callbacks, order } = this.#settings
+    const { patience, callbacks } = this.#settings
     const epoch = this.#epoch
-    const evaluationLoss =
-      evaluation === undefined
-        ? undefined
-        : await this.#trainer.evaluate(
-            batchesOf(evaluation, { epoch: 0, first: 0, order: { ...order, shuffle: false } }),
-          )
+    const evaluationLoss = await this.#evaluate()
     const report = { epoch, loss: this.#epochLoss[0] / this.#epochLoss[1], evaluationLoss }
     this.#epochs.push(report)
     if (evaluationLoss !== undefined && !(evaluationLoss >= (this.#best?.loss ?? Number.POSITIVE_INFINITY))) {
@@ -224,6 +227,17 @@ class Fit {
     await this.#save()
     await callbacks.onEpochEnd?.(epoch, report)
     return this.#hasStopped() ? 'early' : 'end'
+  }
+
+  /** The loss of the option `evaluation`. */
+  async #evaluate(): Promise<number | undefined> {
+    const { evaluation, order } = this.#settings
+    if (evaluation === undefined) return undefined
+    const batches = batchesOf(evaluation, { epoch: 0, first: 0, order: { ...order, shuffle: false } })
+    const blocks = new BlockMeter()
+    const loss = await this.#trainer.measure(batches, blocks)
+    this.#longestBlock = Math.max(this.#longestBlock, blocks.longest())
+    return loss
   }
 
   /** Whether as many evaluations as `patience` were not better than the best. */
@@ -268,7 +282,10 @@ class Fit {
       best: this.#best,
       bestValues: this.#bestValues,
     }
-    await platform.writeFile(checkpoint.path, encodeCheckpoint(state))
+    const blocks = new BlockMeter()
+    const bytes = encodeCheckpoint(state)
+    this.#longestBlock = Math.max(this.#longestBlock, blocks.longest())
+    await platform.writeFile(checkpoint.path, bytes)
   }
 
   async #resume(): Promise<void> {

@@ -52,7 +52,7 @@ export class TrainingSession {
     this.#session = session
     this.#runs = new SessionRuns(session, ort)
     this.#inputNames = new Set(session.inputNames)
-    this.#adapterInputs = new Set([inputs.rows, ...parameterInputs(inputs)])
+    this.#adapterInputs = new Set([inputs.rows, ...parameterInputs(inputs), graph.lossScale ?? ''])
   }
 
   get isReleased(): boolean {
