@@ -77,6 +77,8 @@ const CHECKPOINT_OPTIONS = ['path', 'everySteps', 'resume'] as const satisfies (
 export interface EpochReport {
   /** From 0. */
   readonly epoch: number
+  /** The number of the epoch's last step. */
+  readonly step: number
   /** The mean loss of the epoch's batches, each before its step. */
   readonly loss: number
   /** The mean loss of the evaluation data after the epoch. */
@@ -215,7 +217,8 @@ class Fit {
     const { patience, callbacks } = this.#settings
     const epoch = this.#epoch
     const evaluationLoss = await this.#evaluate()
-    const report = { epoch, loss: this.#epochLoss[0] / this.#epochLoss[1], evaluationLoss }
+    const { steps: step } = this.#trainer
+    const report = { epoch, step, loss: this.#epochLoss[0] / this.#epochLoss[1], evaluationLoss }
     this.#epochs.push(report)
     if (evaluationLoss !== undefined && !(evaluationLoss >= (this.#best?.loss ?? Number.POSITIVE_INFINITY))) {
       this.#best = { loss: evaluationLoss, epoch, age: 0 }
