@@ -11,7 +11,7 @@ import { DataType } from '../model/schema.js'
 import type { OnnxTensor } from '../model/tensor.js'
 import type { Analysis } from '../shapes/batch-axis.js'
 import type { Dims } from '../shapes/dims.js'
-import { encodeScalar, isFloatType } from './scalar.js'
+import { encodeScalar, isFloatType, isHalfType } from './scalar.js'
 
 type Attributes = Readonly<Record<string, NewAttribute>>
 
@@ -34,6 +34,8 @@ export class Backward {
   readonly #analysis: Analysis
   readonly #types = new Map<string, number>()
   readonly #cached = new Map<string, string>()
+  /** The new nodes by output. */
+  readonly #producers = new Map<string, NewNode>()
 
   readonly #opset: number
   readonly #target: string
@@ -61,7 +63,9 @@ export class Backward {
   ): string[] {
     const id = `${PREFIX}${opType}_${this.nodes.length}`
     const outputs = Array.from({ length: count }, (_, i) => (i === 0 ? id : `${id}.${i}`))
-    this.nodes.push({ name: id, opType, inputs, outputs, attributes, ...(domain !== '' && { domain }) })
+    const node = { name: id, opType, inputs, outputs, attributes, ...(domain !== '' && { domain }) }
+    this.nodes.push(node)
+    for (const output of outputs) this.#producers.set(output, node)
     return outputs
   }
 
@@ -141,14 +145,34 @@ export class Backward {
   }
 
   sum(value: string, axes: readonly number[], keepsAxes: boolean): string {
-    return this.op('ReduceSum', [value, this.integers(axes)], { keepdims: { int: keepsAxes ? 1 : 0 } })
+    const keepdims = { int: keepsAxes ? 1 : 0 }
+    return this.inFloat32(value, (wide) => this.op('ReduceSum', [wide, this.integers(axes)], { keepdims }))
+  }
+
+  /** Computes with a float16 or bfloat16 value in float32, and rounds the result: sums of many numbers lose precision or become infinite. */
+  inFloat32(value: string, compute: (wide: string) => string): string {
+    return this.roundedLike(compute(this.widened(value)), value)
+  }
+
+  /** A float16 or bfloat16 value in float32; other values as they are. */
+  widened(value: string): string {
+    if (!isHalfType(this.typeOf(value))) return value
+    return this.once('Cast', [value], { to: { int: DataType.float } })
+  }
+
+  /** A value that was computed from a widened one, in the type that `like` has. */
+  roundedLike(value: string, like: string): string {
+    const type = this.typeOf(like)
+    return isHalfType(type) ? this.op('Cast', [value], { to: { int: type } }) : value
   }
 
   /** The mean over some axes, which keep size 1. */
   mean(value: string, axes: readonly number[]): string {
-    return this.#opset < 18
-      ? this.op('ReduceMean', [value], { axes: { ints: axes } })
-      : this.op('ReduceMean', [value, this.integers(axes)])
+    return this.inFloat32(value, (wide) =>
+      this.#opset < 18
+        ? this.op('ReduceMean', [wide], { axes: { ints: axes } })
+        : this.op('ReduceMean', [wide, this.integers(axes)]),
+    )
   }
 
   transpose(value: string, axes: readonly number[]): string {
@@ -207,7 +231,7 @@ export class Backward {
     return this.dimsOf(value)?.[0]?.size.value
   }
 
-  /** The element type of a forward value; float32 if nothing shows it. */
+  /** The element type of a value; float32 if nothing shows it. */
   typeOf(value: string): number {
     const known = this.#types.get(value)
     if (known !== undefined) return known
@@ -224,6 +248,8 @@ export class Backward {
   }
 
   #findType(value: string): number {
+    const added = this.#producers.get(value)
+    if (added) return this.#typeOfNew(added)
     const described = this.graph.valueInfo(value)?.dataType ?? constantOf(this.graph, value)?.dataType
     if (described !== undefined && described !== 0) return described
     const node = producerOf(this.graph, value)
@@ -232,6 +258,16 @@ export class Backward {
     if (node.opType === 'DequantizeLinear' || node.opType === 'CastLike')
       return this.typeOf(node.inputs[1] ?? '')
     const types = node.inputs.filter((name) => name !== '').map((name) => this.typeOf(name))
+    return types.find(isFloatType) ?? DataType.float
+  }
+
+  /** The element type of the output of a new node with floats. */
+  #typeOfNew({ opType, inputs, attributes = {} }: NewNode): number {
+    const { to, value } = attributes
+    if (to && 'int' in to) return Number(to.int)
+    if (value && 'tensor' in value) return value.tensor.dataType
+    if (opType === 'CastLike') return this.typeOf(inputs[1])
+    const types = (opType === 'Where' ? inputs.slice(1) : inputs).map((name) => this.typeOf(name))
     return types.find(isFloatType) ?? DataType.float
   }
 
@@ -273,10 +309,8 @@ export class Backward {
       this.integers([1]),
     ])
     const axes = this.op('Reshape', [this.op('NonZero', [isSummed]), this.integers([-1])])
-    const summed = this.op('ReduceSum', [gradient, axes], {
-      keepdims: { int: 1 },
-      noop_with_empty_axes: { int: 1 },
-    })
+    const attributes = { keepdims: { int: 1 }, noop_with_empty_axes: { int: 1 } }
+    const summed = this.inFloat32(gradient, (wide) => this.op('ReduceSum', [wide, axes], attributes))
     return this.reshapeLike(summed, value)
   }
 }

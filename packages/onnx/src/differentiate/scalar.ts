@@ -7,6 +7,11 @@ export function isFloatType(type: number): boolean {
   return FLOAT_TYPES.includes(type)
 }
 
+/** float16 and bfloat16: 11 and 8 significant bits. */
+export function isHalfType(type: number): boolean {
+  return type === DataType.float16 || type === DataType.bfloat16
+}
+
 /** The number, little-endian, rounded to the type; numbers beyond the range of float16 become infinite. */
 export function encodeScalar(value: number, type: number): Uint8Array {
   if (type === DataType.double) return bytesOf(Float64Array.of(value))

@@ -3,10 +3,11 @@ import { FourierFTError } from '@fourierft/core'
 import { DOMAIN } from '../attach/functions/branch-function.js'
 import { gradientFunction } from '../attach/functions/gradient-function.js'
 import type { OnnxModel } from '../model/model.js'
+import { DataType } from '../model/schema.js'
 import { Analysis } from '../shapes/batch-axis.js'
 import { Backward } from './backward.js'
-import { differentiate } from './differentiate.js'
-import { LABELS, type Loss, LossNodes } from './losses/loss.js'
+import { activeValues, differentiate } from './differentiate.js'
+import { LABELS, LOSS_SCALE, type Loss, LossNodes } from './losses/loss.js'
 import { prepareTraining } from './prepare/prepare-training.js'
 import { removeUnused } from './prepare/remove-unused.js'
 import { isFloatType } from './scalar.js'
@@ -30,9 +31,14 @@ export interface TrainingGraph {
   readonly count: string
   /** The input with the labels; undefined if the loss has none. */
   readonly labels: string | undefined
+  /**
+   * The input, a float32 scalar, by which all gradients are multiplied: their float16 numbers would else be rounded to 0. undefined if no gradient
+   * is computed in float16.
+   */
+  readonly lossScale: string | undefined
   /** The size of the last axis of the output that the loss reads; undefined if the file does not fix it. */
   readonly outputSize: number | undefined
-  /** Target → the output with the gradient of `loss`, in the target's shape. Targets that do not affect the loss are missing. */
+  /** Target → the output with the gradient of `loss`, times the loss scale, in the target's shape. Targets that do not affect the loss are missing. */
   readonly gradients: ReadonlyMap<string, string>
 }
 
@@ -84,7 +90,12 @@ export function makeTrainingGraph(
           : Array.from({ length: rank - missingAxes }, (_, i) => `${LABELS}_${i}`)
       graph.addInput({ name: LABELS, dataType, dims })
     }
-    const built = loss.build({ list: new LossNodes(), dataType })
+    const isScaled =
+      hasGradients &&
+      Array.from(activeValues(graph, targets)).some((value) => forward.typeOf(value) === DataType.float16)
+    const built = loss.build({ list: new LossNodes({ dataType, isScaled }) })
+    const lossScale = built.nodes.some(({ inputs }) => inputs.includes(LOSS_SCALE)) ? LOSS_SCALE : undefined
+    if (lossScale) graph.addInput({ name: lossScale, dataType: DataType.float, dims: [] })
     const last = graph.nodes.at(-1)
     if (last) graph.insertAfter(last, built.nodes)
     const gradients = hasGradients
@@ -102,6 +113,7 @@ export function makeTrainingGraph(
       loss: rename(built.sum, `${DOMAIN}.loss`),
       count: rename(built.count, `${DOMAIN}.count`),
       labels: loss.labels && LABELS,
+      lossScale,
       outputSize,
       gradients: new Map(
         Array.from(gradients, ([target, value]) => [

@@ -12,6 +12,7 @@ import {
   type Tensor,
   writeSafetensors,
 } from '@fourierft/core'
+import type { LossScale } from './loss-scale.js'
 
 /** The state between two steps. */
 export interface TrainerState {
@@ -26,6 +27,8 @@ export interface TrainerState {
   /** The best value of an evaluation, its epoch, and how many evaluations since then were worse. */
   readonly best: { readonly value: number; readonly epoch: number; readonly age: number } | undefined
   readonly optimizers: readonly AdamWState[]
+  /** undefined for models without float16. */
+  readonly lossScale: LossScale | undefined
   /** Trained numbers by the name of their input. */
   readonly values: ReadonlyMap<string, Float32Array>
   /** The trained numbers at the best evaluation; empty without one. */
@@ -53,7 +56,7 @@ export function encodeCheckpoint(state: TrainerState): Uint8Array {
       tensors.set(`first/${o}/${i}`, vector(first))
       tensors.set(`second/${o}/${i}`, vector(second))
     }
-  const { step, epoch, batch, epochLoss, best, fingerprint, data } = state
+  const { step, epoch, batch, epochLoss, best, lossScale, fingerprint, data } = state
   const optimizers = state.optimizers.map(({ vectors, ...optimizer }) => ({
     ...optimizer,
     vectors: vectors.length,
@@ -64,6 +67,7 @@ export function encodeCheckpoint(state: TrainerState): Uint8Array {
     batch,
     epochLoss,
     best: best ?? null,
+    lossScale: lossScale ?? null,
     fingerprint,
     data,
     optimizers,
@@ -85,7 +89,7 @@ export function decodeCheckpoint(bytes: Uint8Array, file: string): TrainerState 
   if (metadata?.['fourierft.checkpoint'] !== VERSION)
     throw invalid(`expected a checkpoint of version ${VERSION}`)
   const position = parseJson(metadata.state ?? '', file) as Position
-  const { step, epoch, batch, epochLoss, best, fingerprint, data, optimizers } = position
+  const { step, epoch, batch, epochLoss, best, lossScale, fingerprint, data, optimizers } = position
   const counts = [step, epoch, batch]
   const isComplete =
     counts.every((count) => Number.isSafeInteger(count) && count >= 0) &&
@@ -111,6 +115,7 @@ export function decodeCheckpoint(bytes: Uint8Array, file: string): TrainerState 
     batch,
     epochLoss,
     best: best ?? undefined,
+    lossScale: lossScale ?? undefined,
     fingerprint,
     data,
     values: withPrefix('value/'),
@@ -127,7 +132,8 @@ export function decodeCheckpoint(bytes: Uint8Array, file: string): TrainerState 
 }
 
 /** The state as JSON in the metadata. */
-interface Position extends Omit<TrainerState, 'values' | 'bestValues' | 'optimizers' | 'best'> {
+interface Position extends Omit<TrainerState, 'values' | 'bestValues' | 'optimizers' | 'best' | 'lossScale'> {
   readonly best: TrainerState['best'] | null
+  readonly lossScale: LossScale | null
   readonly optimizers: readonly (Omit<AdamWState, 'vectors'> & { readonly vectors: number })[]
 }

@@ -1,6 +1,7 @@
 /** `fit`: epochs, schedules, evaluation, early stopping and checkpoints around the steps of a trainer. */
 import { cosineSchedule, FourierFTError, linearSchedule, type Schedule } from '@fourierft/core'
 import { platform } from '#platform'
+import { BlockMeter } from './block-meter.js'
 import { checkNames, checkValues, invalid, isCount } from './check-options.js'
 import { decodeCheckpoint, encodeCheckpoint, type TrainerState } from './checkpoint.js'
 import { batchCount, batchesOf, type Dataset, type Order } from './dataset.js'
@@ -89,6 +90,8 @@ const CHECKPOINT_OPTIONS = ['path', 'everySteps', 'resume'] as const satisfies (
 export interface EpochReport {
   /** From 0. */
   readonly epoch: number
+  /** The number of the epoch's last step. */
+  readonly step: number
   /** The mean loss of the epoch's batches, each before its step. */
   readonly loss: number
   /** The mean loss of the evaluation data after the epoch. */
@@ -102,6 +105,11 @@ export interface FitReport {
   /** The steps of this call, in order. */
   readonly steps: readonly StepReport[]
   readonly stopped: 'end' | 'early' | 'aborted'
+  /**
+   * The longest time in which the caller's thread could not handle other events, in milliseconds: during a step, an evaluation or a checkpoint.
+   * Data and callbacks do not count.
+   */
+  readonly longestBlock: number
 }
 
 /** Called by `Trainer.fit`. */
@@ -175,6 +183,7 @@ class Fit {
   readonly #settings: Settings
   readonly #steps: StepReport[] = []
   readonly #epochs: EpochReport[] = []
+  #longestBlock = 0
   #epoch = 0
   #batch = 0
   #epochLoss: [sum: number, count: number] = [0, 0]
@@ -198,7 +207,7 @@ class Fit {
     let stopped: FitReport['stopped'] = this.#hasStopped() ? 'early' : 'end'
     while (this.#epoch < epochs && stopped === 'end') stopped = await this.#runEpoch(schedule)
     if (stopped !== 'aborted' && this.#bestValues.size > 0) this.#trainer.setValues(this.#bestValues)
-    const report = { epochs: this.#epochs, steps: this.#steps, stopped }
+    const report = { epochs: this.#epochs, steps: this.#steps, stopped, longestBlock: this.#longestBlock }
     await callbacks.onTrainEnd?.(report)
     return report
   }
@@ -211,6 +220,7 @@ class Fit {
     const step = async () => {
       const report = await this.#trainer.step(parts, schedule(this.#trainer.steps))
       this.#steps.push(report)
+      this.#longestBlock = Math.max(this.#longestBlock, report.longestBlock)
       this.#batch += parts.length
       this.#epochLoss = [this.#epochLoss[0] + report.loss, this.#epochLoss[1] + 1]
       parts = []
@@ -234,11 +244,12 @@ class Fit {
   }
 
   async #endEpoch(): Promise<'end' | 'early'> {
-    const { evaluation, metrics, callbacks } = this.#settings
+    const { callbacks } = this.#settings
     const epoch = this.#epoch
-    const evaluated = evaluation && (await this.#trainer.evaluate(evaluation, { metrics: metrics?.() }))
+    const evaluated = await this.#evaluate()
     const report = {
       epoch,
+      step: this.#trainer.steps,
       loss: this.#epochLoss[0] / this.#epochLoss[1],
       evaluationLoss: evaluated?.loss,
       metrics: evaluated?.metrics,
@@ -262,6 +273,15 @@ class Fit {
       this.#best = { value, epoch, age: 0 }
       if (patience !== undefined) this.#bestValues = this.#trainer.saveState().values
     } else this.#best = { ...this.#best, age: this.#best.age + 1 }
+  }
+
+  /** Measures the option `evaluation`. */
+  async #evaluate(): Promise<Evaluation | undefined> {
+    const { evaluation, metrics } = this.#settings
+    if (evaluation === undefined) return undefined
+    const evaluated = await this.#trainer.evaluate(evaluation, { metrics: metrics?.() })
+    this.#longestBlock = Math.max(this.#longestBlock, evaluated.longestBlock)
+    return evaluated
   }
 
   /** Whether as many evaluations as `patience` were not better than the best. */
@@ -307,7 +327,10 @@ class Fit {
       best: this.#best,
       bestValues: this.#bestValues,
     }
-    await platform.writeFile(checkpoint.path, encodeCheckpoint(state))
+    const blocks = new BlockMeter()
+    const bytes = encodeCheckpoint(state)
+    this.#longestBlock = Math.max(this.#longestBlock, blocks.longest())
+    await platform.writeFile(checkpoint.path, bytes)
   }
 
   async #resume(): Promise<void> {

@@ -29,6 +29,8 @@ export interface Evaluation {
   readonly loss: number
   /** The result of the option `metrics`; undefined without it. */
   readonly metrics: Readonly<Record<string, number>> | undefined
+  /** As in `StepReport`. */
+  readonly longestBlock: number
 }
 
 /** @throws {FourierFTError} `INVALID_OPTION` */

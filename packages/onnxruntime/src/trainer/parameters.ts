@@ -55,7 +55,6 @@ export class Parameters {
     const names = this.#training.inputs.weights.get(module)
     if (!names) return []
     const outFeatures = weight.length / inFeatures
-    const same = (values: Float32Array) => values
     const ofWeight = {
       input: names.weight,
       dims: [inFeatures, outFeatures],
@@ -65,7 +64,12 @@ export class Parameters {
     }
     if (names.bias === undefined) return [ofWeight]
     const values = bias ? Float32Array.from(bias) : new Float32Array(outFeatures)
-    return [ofWeight, { input: names.bias, dims: [outFeatures], values, encode: same, decode: same }]
+    // A runtime in a worker takes the memory of its inputs.
+    const encode = (numbers: Float32Array) => numbers.slice()
+    return [
+      ofWeight,
+      { input: names.bias, dims: [outFeatures], values, encode, decode: (gradient) => gradient },
+    ]
   }
 
   get all(): readonly Parameter[] {

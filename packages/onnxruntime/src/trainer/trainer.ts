@@ -9,12 +9,13 @@ import {
 } from '@fourierft/core'
 import type { Loss } from '@fourierft/onnx'
 import type { InferenceSession, Tensor } from 'onnxruntime-common'
-import { platform } from '#platform'
 import type { SessionAdapter } from '../session-adapter.js'
+import { BlockMeter } from './block-meter.js'
 import { checkNames, checkValues, invalid, isRate } from './check-options.js'
 import type { TrainerState } from './checkpoint.js'
 import { batchesOf, type Dataset } from './dataset.js'
 import { type FitOptions, type FitReport, fit } from './fit.js'
+import { afterStep, FIRST_LOSS_SCALE, halved, isLossScale, type LossScale } from './loss-scale.js'
 import { checkMetric, type EvaluateOptions, type Evaluation } from './metric.js'
 import { Parameters } from './parameters.js'
 import type { Trainable, TrainableSession } from './trainable.js'
@@ -51,6 +52,12 @@ export interface StepReport {
   readonly gradientNorm: number
   /** The rate of the coefficients in this step. */
   readonly learningRate: number
+  /**
+   * The longest time in which the caller's thread could not handle other events, in milliseconds. onnxruntime-web on WebAssembly computes a whole
+   * batch in the caller's thread, except with `env.wasm.proxy`. onnxruntime-node, the proxy and WebGPU compute elsewhere: then only the start of
+   * a run and what follows it count.
+   */
+  readonly longestBlock: number
 }
 
 const OPTIONS = [
@@ -79,6 +86,8 @@ export class Trainer {
   #weightOptimizer: AdamW
   readonly #maxGradientNorm: number | undefined
   #steps = 0
+  /** undefined if no gradient is computed in float16. */
+  #lossScale: LossScale | undefined
   /** The loss of the last step. */
   #lastLoss: number | undefined
 
@@ -87,6 +96,7 @@ export class Trainer {
     const { weightDecay = 0.01, maxGradientNorm } = options
     this.#session = session
     this.#training = training
+    this.#lossScale = training.graph.lossScale === undefined ? undefined : FIRST_LOSS_SCALE
     this.#parameters = new Parameters(adapter, training)
     this.#name = name
     this.#loss = options.loss
@@ -131,33 +141,11 @@ export class Trainer {
     checkValues({ factor }, 'a finite number of at least 0', isRate)
     const batches: readonly TrainingBatch[] = Array.isArray(batch) ? batch : [batch as TrainingBatch]
     for (const one of batches) checkBatch(one)
+    const blocks = new BlockMeter()
     return this.#session.trainAdapter(this.#name, async () => {
       this.#readAdapter()
-      let [loss, count] = [0, 0]
-      let gradients: Float32Array[] | undefined
-      for (const one of batches) {
-        const { graph } = this.#training
-        const fetches = [graph.loss, graph.count, ...graph.gradients.values()]
-        const results = await this.#run(this.#training, one, fetches)
-        loss += numberOf(results, graph.loss)
-        count += numberOf(results, graph.count)
-        const parts = this.#parameters.gradients(results)
-        gradients = gradients ? gradients.map((sum, i) => added(sum, parts[i])) : parts
-      }
       const step = this.#steps + 1
-      if (!gradients || !(count > 0)) throw noLabels(step)
-      const mean = loss / count
-      if (!Number.isFinite(mean)) throw this.#notFinite(`the loss of step ${step} is ${mean}`, mean)
-      const means = gradients.map((gradient) => gradient.map((value) => value / count))
-      for (const [i, gradient] of means.entries()) {
-        const wrong = gradient.find((value) => !Number.isFinite(value))
-        if (wrong === undefined) continue
-        const { input } = this.#parameters.all[i]
-        throw this.#notFinite(
-          `the gradient of ${input} in step ${step}, with the loss ${mean}, contains ${wrong}`,
-          wrong,
-        )
-      }
+      const { mean, means, lossScale } = await this.#differentiate(batches, step, blocks)
       const gradientNorm = clipGradientNorm(means, this.#maxGradientNorm ?? Number.POSITIVE_INFINITY)
       const { coefficients, weights } = this.#parameters
       const learningRate = this.learningRate * factor
@@ -176,9 +164,51 @@ export class Trainer {
         )
       this.#steps = step
       this.#lastLoss = mean
+      this.#lossScale = lossScale && afterStep(lossScale)
       this.#session.replaceAdapter(this.#name, this.#parameters.adapter())
-      return { step, loss: mean, gradientNorm, learningRate }
+      return { step, loss: mean, gradientNorm, learningRate, longestBlock: blocks.longest() }
     })
+  }
+
+  /**
+   * The mean loss and its gradients. As long as float16 makes gradients infinite, the batches are computed again with half the loss scale: the order
+   * of the steps stays, and a gradient that is infinite without a scale is still an error.
+   */
+  async #differentiate(batches: readonly TrainingBatch[], step: number, blocks: BlockMeter) {
+    for (let lossScale = this.#lossScale; ; ) {
+      const { loss, count, gradients } = await this.#sums(batches, blocks, lossScale)
+      if (!gradients || !(count > 0)) throw noLabels(step)
+      const mean = loss / count
+      if (!Number.isFinite(mean)) throw this.#notFinite(`the loss of step ${step} is ${mean}`, mean)
+      const divisor = count * (lossScale?.scale ?? 1)
+      const means = gradients.map((gradient) => gradient.map((value) => value / divisor))
+      const wrong = means.findIndex((gradient) => !gradient.every(Number.isFinite))
+      if (wrong < 0) return { mean, means, lossScale }
+      lossScale = lossScale && halved(lossScale)
+      if (lossScale) continue
+      const { input } = this.#parameters.all[wrong]
+      const value = Number(means[wrong].find((one) => !Number.isFinite(one)))
+      throw this.#notFinite(
+        `the gradient of ${input} in step ${step}, with the loss ${mean}, contains ${value}`,
+        value,
+      )
+    }
+  }
+
+  /** Sums over the labels of all batches. */
+  async #sums(batches: readonly TrainingBatch[], blocks: BlockMeter, lossScale: LossScale | undefined) {
+    let [loss, count] = [0, 0]
+    let gradients: Float32Array[] | undefined
+    const { graph } = this.#training
+    const fetches = [graph.loss, graph.count, ...graph.gradients.values()]
+    for (const batch of batches) {
+      const results = await this.#run(this.#training, batch, { fetches, blocks, lossScale })
+      loss += numberOf(results, graph.loss)
+      count += numberOf(results, graph.count)
+      const parts = this.#parameters.gradients(results)
+      gradients = gradients ? gradients.map((sum, i) => added(sum, parts[i])) : parts
+    }
+    return { loss, count, gradients }
   }
 
   /**
@@ -196,17 +226,18 @@ export class Trainer {
     const training = readsOutput ? await this.#openEvaluation() : this.#training
     const { graph, output } = training
     const fetches = [graph.loss, graph.count, ...(readsOutput ? [output] : [])]
+    const blocks = new BlockMeter()
     let [loss, count] = [0, 0]
     for await (const batch of batchesOf(data, { epoch: 0, first: 0, order: { shuffle: false, seed: 0 } })) {
       checkBatch(batch)
-      const results = await this.#run(training, batch, fetches)
+      const results = await this.#run(training, batch, { fetches, blocks })
       loss += numberOf(results, graph.loss)
       count += numberOf(results, graph.count)
       metrics?.add?.(results[output] as Tensor, batch)
     }
     if (!(count > 0)) throw noLabels(undefined)
     if (!Number.isFinite(loss)) throw this.#notFinite(`the loss of the evaluation is ${loss}`, loss)
-    return { loss: loss / count, metrics: metrics?.result(loss / count) }
+    return { loss: loss / count, metrics: metrics?.result(loss / count), longestBlock: blocks.longest() }
   }
 
   /**
@@ -222,11 +253,12 @@ export class Trainer {
   }
 
   /** @internal The trained numbers and the optimizers, between two steps. */
-  saveState(): Pick<TrainerState, 'step' | 'optimizers' | 'values' | 'fingerprint'> {
+  saveState(): Pick<TrainerState, 'step' | 'optimizers' | 'lossScale' | 'values' | 'fingerprint'> {
     this.#readAdapter()
     return {
       step: this.#steps,
       optimizers: [this.#coefficientOptimizer.toState(), this.#weightOptimizer.toState()],
+      lossScale: this.#lossScale,
       values: new Map(this.#parameters.all.map(({ input, values }) => [input, values.slice()])),
       fingerprint: this.#fingerprint(),
     }
@@ -234,7 +266,7 @@ export class Trainer {
 
   /** @internal @throws {FourierFTError} `INVALID_OPTION` for a state of another adapter; `INVALID_SAFETENSORS` for an incomplete one */
   restoreState(
-    { step, optimizers, values, fingerprint }: ReturnType<Trainer['saveState']>,
+    { step, optimizers, lossScale, values, fingerprint }: ReturnType<Trainer['saveState']>,
     file: string,
   ): void {
     if (fingerprint !== this.#fingerprint())
@@ -252,6 +284,7 @@ export class Trainer {
     const { coefficients, weights, all } = this.#parameters
     if (all.some((parameter) => values.get(parameter.input)?.length !== parameter.values.length))
       throw incomplete()
+    if (this.#lossScale && !(lossScale && isLossScale(lossScale))) throw incomplete()
     const [coefficientOptimizer, weightOptimizer] = [coefficients, weights].map((parameters, i) => {
       const state = optimizers[i]
       const lengths = state?.vectors.map(({ first }) => first.length) ?? []
@@ -266,6 +299,7 @@ export class Trainer {
     this.setValues(values)
     this.#coefficientOptimizer = coefficientOptimizer
     this.#weightOptimizer = weightOptimizer
+    this.#lossScale = this.#lossScale && lossScale
     this.#steps = step
   }
 
@@ -298,11 +332,15 @@ export class Trainer {
   async #run(
     training: TrainingSession,
     batch: TrainingBatch,
-    fetches: readonly string[],
+    { fetches, blocks, lossScale = this.#lossScale }: RunSettings,
   ): Promise<InferenceSession.ReturnType> {
+    const { graph, Tensor } = training
     // On the main thread of a browser a run blocks. Between two of them the page can answer.
-    await platform.nextTask()
-    return training.run(batch, this.#parameters.feeds(), fetches)
+    await blocks.pause()
+    const feeds = this.#parameters.feeds()
+    if (graph.lossScale !== undefined && lossScale !== undefined)
+      feeds[graph.lossScale] = new Tensor('float32', Float32Array.of(lossScale.scale), [])
+    return blocks.during(() => training.run(batch, feeds, fetches))
   }
 
   /** Takes over the adapter of the session: another trainer may have changed it. */
@@ -329,6 +367,13 @@ export class Trainer {
       advice: 'lower the learning rate, or set maxGradientNorm',
     })
   }
+}
+
+interface RunSettings {
+  readonly fetches: readonly string[]
+  readonly blocks: BlockMeter
+  /** Default: that of the next step. */
+  readonly lossScale?: LossScale | undefined
 }
 
 interface TrainerInit {

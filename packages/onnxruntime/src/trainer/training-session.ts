@@ -51,6 +51,7 @@ export class TrainingSession {
   readonly #inputNames: ReadonlySet<string>
   readonly #modelInputs: ReadonlySet<string>
   readonly #adapterInputs: ReadonlySet<string>
+  readonly #env: Ort['env']
 
   constructor(session: InferenceSession, ort: Ort, attached: AttachedTraining) {
     const { inputs, graph, loss, modelInputs, modelDigest } = attached
@@ -61,9 +62,10 @@ export class TrainingSession {
     this.#loss = loss
     this.#session = session
     this.#runs = new SessionRuns(session, ort)
+    this.#env = ort.env
     this.#inputNames = new Set(session.inputNames)
     this.#modelInputs = modelInputs
-    this.#adapterInputs = new Set([inputs.rows, ...parameterInputs(inputs)])
+    this.#adapterInputs = new Set([inputs.rows, ...parameterInputs(inputs), graph.lossScale ?? ''])
   }
 
   /** The output of the model that the loss reads. */
@@ -88,9 +90,11 @@ export class TrainingSession {
     fetches: readonly string[],
   ): Promise<InferenceSession.ReturnType> {
     this.#checkLabels(labels)
-    const all: Record<string, Tensor> = { ...(labels && { [this.graph.labels as string]: labels }) }
+    const all: Record<string, Tensor> = {
+      ...(labels && { [this.graph.labels as string]: this.#reusable(labels) }),
+    }
     for (const [name, tensor] of Object.entries(feeds ?? {}))
-      if (this.#inputNames.has(name) || !this.#modelInputs.has(name)) all[name] = tensor as Tensor
+      if (this.#inputNames.has(name) || !this.#modelInputs.has(name)) all[name] = this.#reusable(tensor)
     for (const [name, tensor] of Object.entries(adapterFeeds))
       if (this.#inputNames.has(name)) all[name] = tensor
     try {
@@ -101,6 +105,14 @@ export class TrainingSession {
     } catch (error) {
       throw FourierFTError.isInstance(error) ? error : this.#explain({ feeds, labels }, error)
     }
+  }
+
+  /** Copies a tensor of the caller if the proxy of onnxruntime-web would take its memory: a batch is used in each epoch. */
+  #reusable(tensor: unknown): Tensor {
+    const { type, data, dims, location } = (tensor ?? {}) as Partial<Tensor>
+    if (this.#env.wasm?.proxy !== true || location !== 'cpu' || !data) return tensor as Tensor
+    const { Tensor } = this
+    return new Tensor(type as 'float32', data.slice() as Float32Array, dims)
   }
 
   /** Frees the session after its current runs. */

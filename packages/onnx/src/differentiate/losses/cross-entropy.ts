@@ -56,7 +56,7 @@ interface Settings {
 function build(
   output: string,
   { ignoreIndex, labelSmoothing, weights }: Settings,
-  { list, dataType }: LossContext,
+  { list }: LossContext,
 ): BuiltLoss {
   const { add, constant, float, multiply, plus, minus, total } = list
   const classes = list.sizeOf(output, -1)
@@ -68,7 +68,7 @@ function build(
 
   const rows = list.reshape(output, [constant([-1]), classes])
   const counted = add('Gather', [rows, positions], { axis: { int: 0 } })
-  const logits = dataType === DataType.float ? counted : list.cast(counted, DataType.float)
+  const logits = list.floats(counted)
   const logarithms = add('LogSoftmax', [logits], { axis: { int: 1 } })
   const atLabel = (values: string) => add('GatherElements', [values, column], { axis: { int: 1 } })
 
@@ -103,10 +103,9 @@ function build(
   const gradient = add('ScatterElements', [withoutShares, column, minus(atLabel(withoutShares), labelPart)], {
     axis: { int: 1 },
   })
-  const typed = dataType === DataType.float ? gradient : list.cast(gradient, dataType)
   const zeros = add('Expand', [add('CastLike', [float(0), output]), add('Shape', [rows])])
   const places = add('Reshape', [positions, constant([-1, 1])])
-  const all = add('ScatterND', [zeros, places, typed])
+  const all = add('ScatterND', [zeros, places, list.seed(gradient)])
   const seed = add('Reshape', [all, add('Shape', [output])])
   return { nodes: list.nodes, sum, count, seeds: new Map([[output, seed]]) }
 }

@@ -12,13 +12,11 @@ export interface BuiltLoss {
   readonly sum: string
   /** float32 scalar: the number of labels that count, or the sum of their weights. */
   readonly count: string
-  /** A value of the graph → the value with the gradient of `sum`, of the same shape and type. */
+  /** A value of the graph → the value with the gradient of `sum`, of the same shape and type: the result of `list.seed`. */
   readonly seeds: ReadonlyMap<string, string>
 }
 
 export interface LossContext {
-  /** The element type of an output: a number of {@link DataType}. */
-  readonly dataType: number
   readonly list: LossNodes
 }
 
@@ -42,6 +40,9 @@ export interface Loss {
 /** The input with the labels. */
 export const LABELS = `${DOMAIN}.labels`
 
+/** The input with the factor of all gradients, in graphs that compute gradients in float16. */
+export const LOSS_SCALE = `${DOMAIN}.loss scale`
+
 /** The name of the node that fails if the labels are not as many as the output has. Errors of runtimes contain it. */
 export const LABELS_CHECK = `${DOMAIN}.check of labels`
 /** The name of the node that fails for an odd number of rows, if a loss reads pairs. */
@@ -49,8 +50,23 @@ export const PAIRS_CHECK = `${DOMAIN}.check of pairs`
 
 /** Nodes that compute a loss in float32. */
 export class LossNodes extends NodeList {
-  constructor() {
+  readonly #output: { readonly dataType: number; readonly isScaled: boolean }
+
+  /** @param output the element type of the output that the loss reads, and whether gradients are multiplied by the loss scale */
+  constructor(output: { readonly dataType: number; readonly isScaled: boolean }) {
     super(`${DOMAIN}.loss.`)
+    this.#output = output
+  }
+
+  /** The output's numbers in float32. */
+  readonly floats = (output: string): string =>
+    this.#output.dataType === DataType.float ? output : this.cast(output, DataType.float)
+
+  /** The gradient, in float32, in the element type of the output. It is multiplied by the loss scale if float16 could not hold it. */
+  readonly seed = (gradient: string): string => {
+    const { dataType, isScaled } = this.#output
+    const scaled = isScaled ? this.multiply(gradient, LOSS_SCALE) : gradient
+    return dataType === DataType.float ? scaled : this.cast(scaled, dataType)
   }
 
   readonly float = (values: number | readonly number[]): string => {

@@ -166,7 +166,7 @@ const cases: readonly LossCase[] = [
 describe.each(cases)('$name', ({ loss, dims, labels, mask, define }) => {
   const x = numbers(dims, 5)
 
-  async function compute(dataType: number = DataType.float) {
+  async function compute(dataType: number = DataType.float, scale = 1) {
     const value = (name: string) => ({
       name,
       dataType: DataType.float,
@@ -193,6 +193,7 @@ describe.each(cases)('$name', ({ loss, dims, labels, mask, define }) => {
       x: new Tensor('float32', Float32Array.from(x.data), dims),
       ...(mask && { attention_mask: mask }),
       ...(graph.labels && { [graph.labels]: labels as Tensor }),
+      ...(graph.lossScale && { [graph.lossScale]: new Tensor('float32', Float32Array.of(scale), []) }),
     }
     const results = await session.run(feeds)
     await session.release()
@@ -221,7 +222,12 @@ describe.each(cases)('$name', ({ loss, dims, labels, mask, define }) => {
     const expected = define(x.data)
     // The logits, below 2, are rounded to 11 bits.
     expect(Math.abs(sum - expected.sum)).toBeLessThan(2 ** -10 * x.data.length)
-    expect(gradient.every(Number.isFinite)).toBe(true)
+    // Each number is rounded once, to 11 bits or to a multiple of 2⁻²⁴.
+    const scaled = await compute(DataType.float16, 1024)
+    for (const [i, value] of scaled.gradient.entries()) {
+      const limit = 2 ** -11 * (Math.abs(gradient[i]) + Math.abs(value / 1024)) + 2 ** -25
+      expect(Math.abs(value / 1024 - gradient[i])).toBeLessThanOrEqual(limit)
+    }
   })
 })
 

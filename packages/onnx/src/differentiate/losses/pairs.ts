@@ -99,9 +99,9 @@ function pairLoss(
   { mask }: Pooling,
   write: Write,
 ): Pick<Loss, 'output' | 'inputs' | 'build'> {
-  const build = ({ list, dataType }: LossContext) => {
+  const build = ({ list }: LossContext) => {
     const { add, constant, multiply } = list
-    const x = dataType === DataType.float ? output : list.cast(output, DataType.float)
+    const x = list.floats(output)
     const weights = mask === undefined ? undefined : tokenWeights(list, mask)
     const embeddings =
       weights === undefined
@@ -124,12 +124,11 @@ function pairLoss(
             add('Unsqueeze', [weights, constant([2])]),
             add('Unsqueeze', [ofEmbeddings, constant([1])]),
           )
-    const seed = dataType === DataType.float ? gradient : list.cast(gradient, dataType)
     return {
       nodes: list.nodes,
       sum: list.total(losses),
       count: list.countOf(losses),
-      seeds: new Map([[output, seed]]),
+      seeds: new Map([[output, list.seed(gradient)]]),
     }
   }
   return { output, ...(mask !== undefined && { inputs: [mask] }), build }

@@ -57,17 +57,16 @@ function elementwise(output: string, problemOf: NonNullable<Loss['problemOf']>, 
     output,
     labels: { dataType: DataType.float, missingAxes: 0 },
     problemOf,
-    build: ({ list, dataType }: LossContext) => {
-      const x = dataType === DataType.float ? output : list.cast(output, DataType.float)
+    build: ({ list }: LossContext) => {
+      const x = list.floats(output)
       // A runtime would broadcast labels of another shape.
       const labels = list.checked(LABELS_CHECK, LABELS, list.add('Shape', [output]))
       const { loss, gradient } = write(list, x, labels)
-      const seed = dataType === DataType.float ? gradient : list.cast(gradient, dataType)
       return {
         nodes: list.nodes,
         sum: list.total(loss),
         count: list.countOf(x),
-        seeds: new Map([[output, seed]]),
+        seeds: new Map([[output, list.seed(gradient)]]),
       }
     },
   }

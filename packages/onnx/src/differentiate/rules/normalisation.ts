@@ -27,8 +27,11 @@ interface Statistics {
 /**
  * With x̂ = (x − μ)/σ: ∂L/∂x = (g − mean(g) − x̂·mean(g·x̂))/σ; without centring μ = 0 and there is no mean(g). @returns ∂L/∂x and x̂
  */
-function normalised({ backward }: RuleCall, { x, gradient, axes, epsilon, isCentred }: Statistics) {
+function normalised({ backward }: RuleCall, { axes, epsilon, isCentred, ...values }: Statistics) {
   const { multiply, subtract, divide } = backward
+  // The square of a float16 number above 255 is infinite.
+  const x = backward.widened(values.x)
+  const gradient = backward.widened(values.gradient)
   const mean = (value: string) => backward.mean(value, axes)
   const centred = isCentred ? subtract(x, mean(x)) : x
   const variance = mean(multiply(centred, centred))
@@ -36,7 +39,8 @@ function normalised({ backward }: RuleCall, { x, gradient, axes, epsilon, isCent
   const unit = divide(centred, deviation)
   const along = multiply(unit, mean(multiply(gradient, unit)))
   const rest = isCentred ? subtract(gradient, mean(gradient)) : gradient
-  return { result: divide(subtract(rest, along), deviation), unit }
+  const result = divide(subtract(rest, along), deviation)
+  return { result: backward.roundedLike(result, values.x), unit: backward.roundedLike(unit, values.x) }
 }
 
 function layerNormalization(

@@ -4,10 +4,7 @@ import { axisFromStart, integerOf, type RuleCall, type RuleTable } from '../rule
 
 export const REDUCTION_RULES: RuleTable = [
   ['ReduceSum', reduction(({ gradient }) => gradient)],
-  [
-    'ReduceMean',
-    reduction(({ gradient, backward, x, y }) => backward.divide(gradient, countRatio(backward, x, y))),
-  ],
+  ['ReduceMean', reduction(({ gradient, backward, x, y }) => dividedByCount(backward, gradient, x, y))],
   [
     'ReduceSumSquare',
     reduction(({ gradient, backward, x }) => backward.multiply(gradient, backward.scale(x, 2, x))),
@@ -67,10 +64,10 @@ function attributeAxes({ node }: RuleCall): readonly number[] {
   return Array.from(node.attribute('axes')?.ints ?? [], Number)
 }
 
-/** How many numbers of x are reduced to one of y. */
-function countRatio(backward: Backward, x: string, y: string): string {
+/** The gradient, divided by how many numbers of x are reduced to one of y. float16 ends at 65504. */
+function dividedByCount(backward: Backward, gradient: string, x: string, y: string): string {
   const count = backward.op('Div', [backward.op('Size', [x]), backward.op('Size', [y])])
-  return backward.op('CastLike', [count, y])
+  return backward.inFloat32(gradient, (wide) => backward.divide(wide, backward.op('CastLike', [count, wide])))
 }
 
 /** The numbers that are equal to the extreme share its gradient, as in PyTorch's `amax`. */
@@ -91,6 +88,6 @@ function cumulativeSum({ node, inputs, gradient, backward }: RuleCall): readonly
 }
 
 function globalAverage({ inputs, outputs, gradient, backward }: RuleCall): readonly string[] {
-  const share = backward.divide(gradient, countRatio(backward, inputs[0], outputs[0]))
+  const share = dividedByCount(backward, gradient, inputs[0], outputs[0])
   return [backward.op('Expand', [share, backward.shapeOf(inputs[0])])]
 }
