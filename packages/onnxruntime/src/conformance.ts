@@ -1,7 +1,7 @@
 /**
  * The conformance backends for ONNX Runtime. Each layer is a model of one `MatMul` and `Add`, opened by `createSession` and used with the methods
- * that users call. Gradients come from its training graph, which a trainer would use. Its node `FourierFTGrad` runs as the portable function or as the
- * native operator.
+ * that users call. Gradients of coefficients come from the training graph of each adapter, as a trainer uses it, and ∂L/∂x from the same
+ * transformation with the layer's input as the target. The node `FourierFTGrad` runs as the portable function or as the native operator.
  */
 import { type Entries, FourierFTError, type Layer, type Shape } from '@fourierft/core'
 import {
@@ -30,10 +30,14 @@ import type { InferenceSession, Tensor } from 'onnxruntime-common'
 import { platform } from '#platform'
 import type { AdaptedSession } from './adapted-session.js'
 import { createSession, type SessionOptions } from './create-session.js'
-import { coefficientsOn, entriesUnion, positionsOn } from './entries-union.js'
+import { coefficientsOn, entriesUnion } from './entries-union.js'
 import { registerFourierFTBackend } from './native-backend.js'
 import { nativeProviders } from './native-providers.js'
 import type { Ort } from './ort.js'
+import type { SessionAdapter } from './session-adapter.js'
+import { Parameters as TrainedNumbers } from './trainer/parameters.js'
+import type { TrainableSession } from './trainer/trainable.js'
+import type { TrainingSession } from './trainer/training-session.js'
 import { transpose } from './transpose.js'
 
 /** The name of the adapted module. */
@@ -79,6 +83,7 @@ export type LayerSession = Pick<
   | 'mergedAdapters'
   | 'mergeAdapter'
   | 'unmergeAdapter'
+  | 'trainable'
   | 'release'
 >
 
@@ -256,6 +261,21 @@ async function linearFunctions(
     session.setAdapter(names)
   }
   await load()
+  const trainers = new Map<string, Promise<LayerTrainer>>()
+  /** ∂L/∂c of one adapter, as its trainer computes it. */
+  const gradientOf = async (name: string, x: Tensor, gradY: Tensor): Promise<Float32Array> => {
+    const { trainable } = session
+    const { adapter } = trainable.adapterToTrain(name)
+    const opened = trainers.get(name) ?? openTrainer(trainable, adapter)
+    trainers.set(name, opened)
+    const { training, parameters } = await opened
+    parameters.read(adapter)
+    const { gradients } = training.graph
+    const results = await training.run({ feeds: { x }, labels: gradY }, parameters.feeds(), [
+      ...gradients.values(),
+    ])
+    return parameters.gradients(results)[0] as Float32Array
+  }
   const union = layers.length === 0 ? undefined : entriesUnion(layers.map(({ entries }) => entries))
   const training = gradientModel(layerModel(weight, bias, shape), union)
   const gradient = await ort.InferenceSession.create(training.bytes, options)
@@ -273,7 +293,6 @@ async function linearFunctions(
         x: tensor(x, [tokens, d2]),
         [graph.labels as string]: tensor(gradY, [tokens, d1]),
       }
-      const outputOf = (target: string) => graph.gradients.get(target) ?? ''
       const adapters = session.enabled ? layers.length : 0
       if (union !== undefined) {
         const { n } = union
@@ -290,18 +309,17 @@ async function linearFunctions(
         feeds[training.rows] = new ort.Tensor('int64', adapterOfRow, [adapterOfRow.length])
       }
       const results = await gradient.run(feeds, [...graph.gradients.values()])
-      const byAdapter = results[outputOf(training.coefficients)]?.data as Float32Array | undefined
-      const coefficients = layers.map(({ entries, scaling }, index) => {
-        if (union === undefined || byAdapter === undefined || adapters === 0)
-          return new Float32Array(entries.n)
-        const offset = rows ? index * union.n : 0
-        // ∂L/∂c = α · ∂L/∂(α·c)
-        return Float32Array.from(
-          positionsOn(union, entries),
-          (position) => scaling * byAdapter[offset + (position as number)],
+      const coefficients: Float32Array[] = []
+      for (const [index, { entries }] of layers.entries()) {
+        // Tokens of other adapters do not affect the gradient of this one.
+        const ofAdapter = gradY.map((value, i) => (rows && rows[Math.floor(i / d1)] !== index ? 0 : value))
+        coefficients.push(
+          adapters === 0
+            ? new Float32Array(entries.n)
+            : await gradientOf(names[index] ?? '', tensor(x, [tokens, d2]), tensor(ofAdapter, [tokens, d1])),
         )
-      })
-      return { coefficients, x: results[outputOf('x')]?.data as Float32Array }
+      }
+      return { coefficients, x: results[graph.gradients.get('x') ?? '']?.data as Float32Array }
     },
     async setCoefficients(newLayers) {
       layers = newLayers
@@ -364,6 +382,17 @@ const WEIGHTED_SUM: Loss = {
   }),
 }
 
+/** What a trainer has of one adapter. */
+interface LayerTrainer {
+  readonly training: TrainingSession
+  readonly parameters: TrainedNumbers
+}
+
+async function openTrainer(trainable: TrainableSession, adapter: SessionAdapter): Promise<LayerTrainer> {
+  const training = await trainable.openTraining(adapter, { loss: WEIGHTED_SUM })
+  return { training, parameters: new TrainedNumbers(adapter, training) }
+}
+
 interface GradientModel {
   readonly bytes: Uint8Array
   readonly graph: TrainingGraph
@@ -371,15 +400,14 @@ interface GradientModel {
   readonly coefficients: string
 }
 
-/** Makes the training graph of the layer, with the same transformation as a trainer; the input x is a target too. */
+/** Makes the graph with ∂L/∂x, by the transformation that makes training graphs. */
 function gradientModel(layer: Uint8Array, entries: Entries | undefined): GradientModel {
   const model = readModel(layer)
   const linear = findLinearLayers(model)[0] as LinearLayer
   const branches = entries === undefined ? [] : [{ module: MODULE, layer: linear, entries }]
   const inputs = branches.length > 0 ? attachBranches(model, branches) : undefined
   const coefficients = inputs?.coefficients.get(MODULE) ?? ''
-  const targets = coefficients === '' ? ['x'] : [coefficients, 'x']
-  const graph = makeTrainingGraph(model, { loss: WEIGHTED_SUM, targets })
+  const graph = makeTrainingGraph(model, { loss: WEIGHTED_SUM, targets: ['x'] })
   return { bytes: model.toBytes(), graph, rows: inputs?.rows ?? '', coefficients }
 }
 

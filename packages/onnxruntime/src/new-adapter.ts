@@ -10,6 +10,7 @@ import {
   type FourierFTOptions,
   isSavedWhole,
   isTaskHead,
+  type ModelFacts,
   matchModules,
   nearestNames,
   type Shape,
@@ -40,6 +41,7 @@ export interface NamedLayer {
  * Creates an adapter. Its coefficients start at zero, so that it changes nothing until it is trained; with `initWeights: false`, and by default in a
  * complete configuration (`createConfig`), they are random, as in PEFT. Layers in its `modulesToSave` start with the model's own weights.
  *
+ * @param facts.modelType the architecture in config.json, if it is known. Without `targetModules`, PEFT's default modules for it are adapted
  * @throws {FourierFTError} `MODULE_NOT_FOUND`, `INVALID_OPTION`, `INVALID_ENTRY_COUNT`, `INVALID_PATTERN`; `UNSUPPORTED` for a layer in
  *   `modulesToSave` whose weights cannot be read
  */
@@ -47,6 +49,7 @@ export async function newAdapter(
   layers: ReadonlyMap<string, NamedLayer>,
   configOrOptions: FourierFTConfig | FourierFTOptions,
   options: CreateAdapterOptions = {},
+  { modelType }: Pick<ModelFacts, 'modelType'> = {},
 ): Promise<Adapter> {
   const config = isComplete(configOrOptions)
     ? withTaskHeads(configOrOptions)
@@ -54,7 +57,7 @@ export async function newAdapter(
   const savedModules = savedModulesOf(config, [...layers.keys()])
   const linear = [...layers].filter(([, { isPacked }]) => !isPacked).map(([name]) => name)
   const outputLayer = outputLayerOf(config, linear)
-  const matched = matchModules(config, layers.keys(), { linear, outputLayer }).filter(
+  const matched = matchModules(config, layers.keys(), { linear, outputLayer, modelType }).filter(
     (name) => !savedModules.includes(name),
   )
   const layerOf = (name: string) => layers.get(name) as NamedLayer

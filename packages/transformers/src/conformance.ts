@@ -1,6 +1,6 @@
 /**
  * The backend of transformers.js for the conformance suite and the command line. Each layer is a small model: `from_pretrained` loads it, `attach`
- * prepares it, and `forward` calls it. transformers.js has no gradients.
+ * prepares it, and `forward` calls it. Gradients come from the training graphs that trainers open for the adapters.
  */
 import { FourierFTError } from '@fourierft/core'
 import type { Backend } from '@fourierft/core/conformance'
@@ -37,7 +37,6 @@ export async function createTransformersBackend({ native }: { readonly native: b
     ...backend,
     name: 'transformers',
     versions: { transformers: env.version, ...versions },
-    trainable: 'nobody',
   }
 }
 
@@ -61,6 +60,9 @@ async function openLayer(file: Uint8Array, native: boolean): Promise<LayerSessio
     },
     get enabled() {
       return adapters.enabled
+    },
+    get trainable() {
+      return adapters.trainable
     },
     get mergedAdapters() {
       return adapters.mergedAdapters

@@ -56,24 +56,34 @@ export const LOGITS_METADATA = [
   { name: LOGITS, isTensor: true, type: 'float32', shape: ['batch', 'labels'] },
 ] satisfies readonly InferenceSession.ValueMetadata[]
 
+/** Returns the modules of an added head whose weights none of these adapters has. */
+export function modulesWithoutWeights(
+  head: Head,
+  applied: readonly (Applied<SessionAdapter> | null)[],
+): string[] {
+  const replaced = applied.flatMap((row) =>
+    row ? Array.from(row.adapter.replacedModules.values(), ({ module }) => module) : [],
+  )
+  return headModules(head).filter((module) => !replaced.some((other) => isSame(module, other)))
+}
+
 /**
  * Checks that the adapters of a call have all weights of the added head. Without them the logits would be computed from placeholders.
  *
  * @throws {FourierFTError} `INVALID_STATE`
  */
 export function checkHead(head: Head, choice: Choice<SessionAdapter>): void {
-  const rows: readonly (readonly (Applied<SessionAdapter> | null)[])[] =
-    'added' in choice ? [choice.added] : choice.perRow.map((row) => [row])
-  for (const applied of rows) {
-    const replaced = applied.flatMap((row) =>
-      row ? Array.from(row.adapter.replacedModules.values(), ({ module }) => module) : [],
-    )
-    const missing = headModules(head).filter((module) => !replaced.some((other) => isSame(module, other)))
+  for (const applied of 'added' in choice ? [choice.added] : choice.perRow.map((row) => [row])) {
+    const missing = modulesWithoutWeights(head, applied)
     if (missing.length === 0) continue
     const names = applied.flatMap((row) => (row ? [`'${row.adapter.name}'`] : []))
+    const reason =
+      names.length === 0
+        ? 'no adapter is active'
+        : `adapter ${names.join(', ')} has no weights of ${missing.join(', ')}`
     throw invalidState(
-      `the model was exported without a head, and ${names.length === 0 ? 'no adapter is active' : `adapter ${names.join(', ')} has no weights of ${missing.join(', ')}`}`,
-      'load or train an adapter that has the head in modulesToSave, and activate it',
+      `the model was exported without a head, and ${reason}`,
+      'load or train an adapter that has the head in modulesToSave, and activate it; or export the model with its head',
     )
   }
 }

@@ -13,13 +13,7 @@ import type { PreTrainedModel } from '@huggingface/transformers'
 import type { InferenceSession } from 'onnxruntime-common'
 import { overrideCalls, viewOf } from './call-views.js'
 import { checkOptions } from './check-options.js'
-import {
-  type ClassLabels,
-  configWithLabels,
-  labelsInCall,
-  labelsOfConfig,
-  withLabels,
-} from './class-labels.js'
+import { type ClassLabels, configWithLabels, labelsInCall, withLabels } from './class-labels.js'
 import type { PipelineLike } from './library.js'
 import type { CallSnapshot, DividedAdapter, MergedParts, ModelHost } from './model-host.js'
 import { type ModelPart, PartSession, type RunArguments } from './model-part.js'
@@ -104,17 +98,18 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> imple
    * Adds a new adapter for the layers of all sessions whose names are in the model's files or in `moduleNames`. The first adapter becomes active.
    * `createTrainer` of `@fourierft/onnxruntime` trains it. Whole layers (`modulesToSave`) start with the model's weights.
    *
-   * @param config modules, number of coefficients, scaling, seed. The defaults are PEFT's, except that the coefficients start at zero:
+   * @param config modules, number of coefficients, scaling, seed. The defaults are PEFT's, also the modules for each model type, except that the coefficients start at zero:
    *   the adapter changes nothing until it is trained. PEFT's random coefficients come with `initWeights: false`, or from `createConfig`
    * @throws {FourierFTError} `ADAPTER_EXISTS`, `MODULE_NOT_FOUND`, `INVALID_OPTION`, `INVALID_ENTRY_COUNT`, `INVALID_PATTERN`; `UNSUPPORTED` if
    *   a whole layer is quantised; then nothing is changed
    */
   async addAdapter(
     name: string,
-    config: FourierFTConfig | FourierFTOptions,
+    config: FourierFTConfig | FourierFTOptions = {},
     options: CreateAdapterOptions = {},
   ): Promise<void> {
-    await this.include(name, () => this.#host.newAdapter(config, options))
+    const { model_type: modelType } = this.model.config as { readonly model_type?: string | null }
+    await this.include(name, () => this.#host.newAdapter(config, options, modelType ?? undefined))
   }
 
   /**
@@ -141,6 +136,18 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> imple
         this.replace(name, { ...old, whole, shares: trainedShares(old.shares, whole) })
       },
     }
+  }
+
+  /**
+   * Returns the labels of an adapter's head, if its files have them, and whether it needs a new head: the model was exported without one, and the
+   * adapter does not have the weights. For `train`.
+   *
+   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_STATE`
+   * @internal
+   */
+  headOf(name: string): { readonly labels: ClassLabels | undefined; readonly isMissing: boolean } {
+    const adapter = this.matchedAdapter(name)
+    return { labels: adapter.labels, isMissing: this.#host.needsHead(adapter) }
   }
 
   /**
@@ -171,13 +178,6 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> imple
   /** @internal Replaces an adapter by another one, as `giveHead` does. */
   async exchangeAdapter(name: string, adapter: Adapter): Promise<void> {
     await this.exchange(name, () => adapter)
-  }
-
-  /** @internal The labels of an adapter's head, or of the model's; no names if the model has no head. */
-  labelsOf(name: string): { readonly names: readonly string[]; readonly problemType?: string | undefined } {
-    const { labels } = this.matchedAdapter(name)
-    if (labels) return labels
-    return this.#host.hasAddedHead ? { names: [] } : labelsOfConfig(this.model.config)
   }
 
   /**

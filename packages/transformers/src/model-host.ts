@@ -38,7 +38,7 @@ import type { InferenceSession } from 'onnxruntime-common'
 import { type ClassLabels, labelsOf } from './class-labels.js'
 import { divideAdapter, modulesOf } from './divide-adapter.js'
 import { locateModules, type ModuleLocation, namesInModel } from './locate-modules.js'
-import { checkHead } from './missing-head.js'
+import { checkHead, modulesWithoutWeights } from './missing-head.js'
 import type { ModelFiles } from './model-files.js'
 import type { ModelPart, RunArguments } from './model-part.js'
 import type { HeadLayers } from './new-head.js'
@@ -132,11 +132,6 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
     for (const { host } of this.#parts) host.checkLive()
   }
 
-  /** Whether the model was exported without the head that it has now. */
-  get hasAddedHead(): boolean {
-    return this.#parts.some(({ head }) => head !== undefined)
-  }
-
   /** Returns the graphs and adapters of a call that starts now. `endCall` releases them. */
   beginCall(choice: Choice<DividedAdapter>, merged: MergedParts | undefined): CallSnapshot {
     this.checkLive()
@@ -170,21 +165,30 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
     return part.host.run(partOfCall.graph, partOfCall.choice, args)
   }
 
+  /** Whether the model was exported without a head, and the adapter does not have all of its weights. */
+  needsHead(adapter: DividedAdapter): boolean {
+    return this.#parts.some(
+      (part) =>
+        part.head && modulesWithoutWeights(part.head, addedTo(part, [{ adapter, scale: 1 }])).length > 0,
+    )
+  }
+
   /** Checks that the model gives logits when these adapters are merged. */
   #checkHeads(added: readonly Applied<DividedAdapter>[]): void {
     for (const part of this.#parts) if (part.head) checkHead(part.head, { added: addedTo(part, added) })
   }
 
-  /** Creates an adapter for the layers of all sessions. */
+  /** Creates an adapter for the layers of all sessions. Without `targetModules`, these are PEFT's defaults for the model type. */
   async newAdapter(
     config: FourierFTConfig | FourierFTOptions,
     options: CreateAdapterOptions,
+    modelType: string | undefined,
   ): Promise<Adapter> {
     const layers = new Map(await this.namedLayers())
     // An added head is not a part of the model: it has no weights until it is trained.
     for (const { head } of this.#parts)
       for (const module of head ? headModules(head) : []) layers.delete(module)
-    return newAdapter(layers, config, options)
+    return newAdapter(layers, config, options, { modelType })
   }
 
   /**

@@ -24,7 +24,7 @@ export interface ModelFacts {
    */
   readonly outputLayer?: string | null
   /** `model_type` in the model's own configuration; used if `targetModules` is null. */
-  readonly modelType?: string
+  readonly modelType?: string | undefined
 }
 
 /** PEFT's name for a configuration that adapts nothing. */

@@ -10,6 +10,7 @@ import {
   type Trainer,
 } from '@fourierft/onnxruntime'
 import { checkOptions } from '../check-options.js'
+import { labelsOfConfig } from '../class-labels.js'
 import type { ModelAdapters } from '../model-adapters.js'
 import { type Batches, createBatches } from './batches.js'
 import type { Labels } from './labels.js'
@@ -200,7 +201,11 @@ class Training {
   }
 
   #labelsOf({ task, rows }: Rows): Labels | undefined {
-    return task.labelsOf?.(rows, this.#adapters.labelsOf(this.#name))
+    const { labels, isMissing } = this.#adapters.headOf(this.#name)
+    return task.labelsOf?.(
+      rows,
+      isMissing ? { names: [] } : (labels ?? labelsOfConfig(this.#adapters.model.config)),
+    )
   }
 
   /** Gives the adapter a new head if it needs one. If it cannot be trained, it keeps the old one. */
