@@ -24,3 +24,16 @@ test('handles events between rows; an abort ends the encoding', async () => {
   expect(count).toBeLessThan(5)
   await expect(eachRow(rows, slowly, { signal: controller.signal })).rejects.toThrow('enough')
 })
+
+test('errors of tokenizers have the row', async () => {
+  const encode = (row: number) => {
+    if (row === 3) throw new RangeError('Maximum call stack size exceeded')
+    return row
+  }
+  await expect(eachRow([1, 3], encode)).rejects.toMatchObject({
+    code: 'INVALID_OPTION',
+    message:
+      'row 1 (from 0): the tokenizer or the processor of the pipeline fails: Maximum call stack size exceeded',
+    details: { row: 1 },
+  })
+})

@@ -67,8 +67,9 @@ export function numberOf(value: unknown, field: string, position: number): numbe
   throw rowError(position, field, `expected a finite number; received ${shown(value)}`, { received: value })
 }
 
+/** Whether a row has a field that it may leave out. An empty text is an empty cell of a CSV file. */
 export function hasField(row: RawRow, field: string): boolean {
-  return Object.hasOwn(row, field) && row[field] !== undefined && row[field] !== null
+  return Object.hasOwn(row, field) && row[field] !== undefined && row[field] !== null && row[field] !== ''
 }
 
 export function shown(value: unknown): string {

@@ -133,6 +133,11 @@ test('wrong rows are rejected with their position and field', () => {
         details: expect.objectContaining({ row: 4 }),
       }),
     )
+  // An empty cell of a CSV file.
+  expect(textClassification.check({ text: 'a', text_pair: '', label: 'x' }, 0)).toEqual({
+    text: 'a',
+    label: 'x',
+  })
   const row = { text: 'a', text_pair: 'b', label: ['x', 2], other: 1 }
   expect(textClassification.check(row, 0)).toEqual({ text: 'a', text_pair: 'b', label: ['x', 2] })
 })
