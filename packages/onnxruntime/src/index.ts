@@ -20,6 +20,7 @@ export { adviceFor, type ModuleNames, readModuleNames, withoutAbsent } from './m
 export { registerFourierFTBackend } from './native-backend.js'
 export type { Ort } from './ort.js'
 export type { CountedBatches, Dataset } from './trainer/dataset.js'
+export { type AdapterEvaluation, evaluate } from './trainer/evaluate.js'
 export type {
   BestBy,
   CheckpointOptions,

@@ -1,5 +1,6 @@
 /** Checks of options: unknown names, and values outside their range. */
 import { FourierFTError } from '@fourierft/core'
+import type { Loss } from '@fourierft/onnx'
 
 /** @throws {FourierFTError} `INVALID_OPTION` for an option that does not exist, and for options that are no object */
 export function checkNames(where: string, options: unknown, names: readonly string[]): void {
@@ -34,4 +35,17 @@ export function invalid(option: string, expected: string, received: unknown): Fo
     expected,
     received,
   })
+}
+
+/** @throws {FourierFTError} `INVALID_OPTION` */
+export function checkBatch(batch: unknown): void {
+  if (typeof batch !== 'object' || batch === null || !('feeds' in batch))
+    throw invalid('batch', 'an object { feeds, labels }', batch)
+}
+
+/** @throws {FourierFTError} `INVALID_OPTION` */
+export function checkLoss(loss: unknown): void {
+  const { build, output } = (loss ?? {}) as Partial<Loss>
+  if (typeof build !== 'function' || typeof output !== 'string')
+    throw invalid('loss', 'a loss, such as crossEntropy(output)', loss)
 }

@@ -1,5 +1,5 @@
 /** The data of a training: batches, in an order that a seed determines. */
-import { FourierFTError, uniformEntries } from '@fourierft/core'
+import { FourierFTError, randomPermutation } from '@fourierft/core'
 import type { TrainingBatch } from './trainer.js'
 
 /** The batches of one epoch. */
@@ -50,7 +50,7 @@ export async function* batchesOf<Batch>(
 ): AsyncGenerator<Batch> {
   if (Array.isArray(data)) {
     const batches = data as readonly Batch[]
-    const order = shuffle ? permutation(batches.length, seed + epoch) : batches.map((_, i) => i)
+    const order = shuffle ? randomPermutation(batches.length, seed + epoch) : batches.map((_, i) => i)
     for (const index of order.slice(first)) yield batches[index]
     return
   }
@@ -74,9 +74,4 @@ function isCounted<Batch>(data: Dataset<Batch>): data is CountedBatches<Batch> {
 
 function isIterator(data: object): boolean {
   return 'next' in data && typeof data.next === 'function'
-}
-
-/** `torch.randperm(length)` with that seed. */
-function permutation(length: number, seed: number): number[] {
-  return length === 0 ? [] : Array.from(uniformEntries({ shape: [1, length], n: length, seed }).columns)
 }

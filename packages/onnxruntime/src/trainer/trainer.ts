@@ -11,9 +11,10 @@ import type { Loss } from '@fourierft/onnx'
 import type { InferenceSession, Tensor } from 'onnxruntime-common'
 import type { SessionAdapter } from '../session-adapter.js'
 import { BlockMeter } from './block-meter.js'
-import { checkNames, checkValues, invalid, isRate } from './check-options.js'
+import { checkBatch, checkLoss, checkNames, checkValues, isRate } from './check-options.js'
 import type { TrainerState } from './checkpoint.js'
-import { batchesOf, type Dataset } from './dataset.js'
+import type { Dataset } from './dataset.js'
+import { measure, numberOf } from './evaluate.js'
 import { type FitOptions, type FitReport, fit } from './fit.js'
 import { afterStep, FIRST_LOSS_SCALE, halved, isLossScale, type LossScale } from './loss-scale.js'
 import { checkMetric, type EvaluateOptions, type Evaluation } from './metric.js'
@@ -202,6 +203,8 @@ export class Trainer {
     const { graph } = this.#training
     const fetches = [graph.loss, graph.count, ...graph.gradients.values()]
     for (const batch of batches) {
+      // On the main thread of a browser a run blocks. Between two of them the page can answer.
+      await blocks.pause()
       const results = await this.#run(this.#training, batch, { fetches, blocks, lossScale })
       loss += numberOf(results, graph.loss)
       count += numberOf(results, graph.count)
@@ -222,22 +225,11 @@ export class Trainer {
     const { metrics } = options
     checkMetric(metrics)
     this.#readAdapter()
-    const readsOutput = metrics?.add !== undefined
-    const training = readsOutput ? await this.#openEvaluation() : this.#training
-    const { graph, output } = training
-    const fetches = [graph.loss, graph.count, ...(readsOutput ? [output] : [])]
-    const blocks = new BlockMeter()
-    let [loss, count] = [0, 0]
-    for await (const batch of batchesOf(data, { epoch: 0, first: 0, order: { shuffle: false, seed: 0 } })) {
-      checkBatch(batch)
-      const results = await this.#run(training, batch, { fetches, blocks })
-      loss += numberOf(results, graph.loss)
-      count += numberOf(results, graph.count)
-      metrics?.add?.(results[output] as Tensor, batch)
-    }
-    if (!(count > 0)) throw noLabels(undefined)
-    if (!Number.isFinite(loss)) throw this.#notFinite(`the loss of the evaluation is ${loss}`, loss)
-    return { loss: loss / count, metrics: metrics?.result(loss / count), longestBlock: blocks.longest() }
+    const training = metrics?.add ? await this.#openEvaluation() : this.#training
+    return measure(training, data, {
+      metrics,
+      run: (batch, fetches, blocks) => this.#run(training, batch, { fetches, blocks }),
+    })
   }
 
   /**
@@ -335,8 +327,6 @@ export class Trainer {
     { fetches, blocks, lossScale = this.#lossScale }: RunSettings,
   ): Promise<InferenceSession.ReturnType> {
     const { graph, Tensor } = training
-    // On the main thread of a browser a run blocks. Between two of them the page can answer.
-    await blocks.pause()
     const feeds = this.#parameters.feeds()
     if (graph.lossScale !== undefined && lossScale !== undefined)
       feeds[graph.lossScale] = new Tensor('float32', Float32Array.of(lossScale.scale), [])
@@ -398,38 +388,27 @@ export async function createTrainer(model: Trainable, options: TrainerOptions): 
   return Trainer.create(model.trainable, options)
 }
 
-function numberOf(results: InferenceSession.ReturnType, name: string): number {
-  return Number(results[name]?.data[0])
-}
-
 function added(sum: Float32Array, part: Float32Array): Float32Array {
   for (let i = 0; i < sum.length; i++) sum[i] = sum[i] + part[i]
   return sum
 }
 
-function noLabels(step: number | undefined): FourierFTError {
-  return new FourierFTError(
-    'INVALID_OPTION',
-    `labels: ${step === undefined ? 'the batches have' : `the batch of step ${step} has`} no labels that count`,
-    { option: 'labels', advice: 'leave such batches out' },
-  )
+function noLabels(step: number): FourierFTError {
+  return new FourierFTError('INVALID_OPTION', `labels: the batch of step ${step} has no labels that count`, {
+    option: 'labels',
+    advice: 'leave such batches out',
+  })
 }
 
 function lengthsOf(parameters: Parameters['all']): string {
   return parameters.map(({ values }) => values.length).join()
 }
 
-function checkBatch(batch: unknown): void {
-  if (typeof batch !== 'object' || batch === null || !('feeds' in batch))
-    throw invalid('batch', 'an object { feeds, labels }', batch)
-}
-
 function checkOptions(options: TrainerOptions): void {
   checkNames('createTrainer', options, OPTIONS)
   const { adapter, loss, learningRate, headLearningRate, weightDecay, maxGradientNorm } = options
   checkValues({ adapter }, 'the name of an adapter', (value) => typeof value === 'string')
-  if (typeof loss?.build !== 'function' || typeof loss.output !== 'string')
-    throw invalid('loss', 'a loss, such as crossEntropy(output)', loss)
+  checkLoss(loss)
   checkValues({ learningRate, headLearningRate, weightDecay }, 'a finite number of at least 0', isRate)
   checkValues({ maxGradientNorm }, 'a number above 0', (value) => Number(value) > 0)
 }

@@ -13,6 +13,7 @@ import { checkOptions } from '../check-options.js'
 import { labelsOfConfig } from '../class-labels.js'
 import type { ModelAdapters } from '../model-adapters.js'
 import { type Batches, createBatches } from './batches.js'
+import { checkCounts, checkOptionNames } from './check-train-options.js'
 import type { Labels } from './labels.js'
 import {
   contextOf,
@@ -94,7 +95,7 @@ export interface TrainingReport extends FitReport {
   readonly seconds: number
 }
 
-const OPTIONS: ReadonlySet<string> = new Set([
+const OPTIONS = [
   'adapter',
   'task',
   'format',
@@ -117,7 +118,7 @@ const OPTIONS: ReadonlySet<string> = new Set([
   'signal',
   'callbacks',
   'progress_callback',
-] satisfies (keyof TrainOptions)[])
+] as const satisfies (keyof TrainOptions)[]
 
 /** The adapters that are being trained. */
 const running = new WeakMap<ModelAdapters, Set<string>>()
@@ -279,24 +280,8 @@ class Training {
 /** The trainer checks its own options. */
 function checkTrainOptions(options: TrainOptions): void {
   checkOptions(options, '{ epochs: 3 }')
-  const unknown = Object.keys(options).find((option) => !OPTIONS.has(option))
-  if (unknown !== undefined)
-    throw new FourierFTError('INVALID_OPTION', `train: there is no option ${JSON.stringify(unknown)}`, {
-      option: unknown,
-      expected: [...OPTIONS],
-    })
-  for (const option of ['batchSize', 'maxLength', 'epochs', 'accumulate'] as const) {
-    const value: unknown = options[option]
-    if (value !== undefined && !(Number.isSafeInteger(value) && Number(value) >= 1))
-      throw new FourierFTError(
-        'INVALID_OPTION',
-        `${option}: expected an integer of at least 1; received ${String(value)}`,
-        {
-          option,
-          received: value,
-        },
-      )
-  }
+  checkOptionNames('train', options, OPTIONS)
+  checkCounts(options, ['batchSize', 'maxLength', 'epochs', 'accumulate'])
   const onProgress: unknown = options.progress_callback
   if (onProgress !== undefined && typeof onProgress !== 'function')
     throw new FourierFTError('INVALID_OPTION', 'progress_callback: expected a function', {
