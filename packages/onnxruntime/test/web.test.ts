@@ -1,10 +1,13 @@
 /** onnxruntime-web's wasm, in Node, compared with the portable function in onnxruntime-node. */
 import { createAdapter, createConfig } from '@fourierft/core'
+import { addHead, headFor, readModel } from '@fourierft/onnx'
 import * as node from 'onnxruntime-node'
 import * as web from 'onnxruntime-web'
 import { expect, test } from 'vitest'
 import { SHAPES, twoLayers } from '../src/__fixtures__/two-layers.js'
 import { createSession } from '../src/create-session.js'
+import { createTrainer, crossEntropy } from '../src/index.js'
+import { smallModel } from '../src/trainer/__fixtures__/small-model.js'
 
 test('wasm: switches and disables adapters, applies an adapter for each row, and keeps 50 concurrent runs apart', async () => {
   web.env.wasm.numThreads = 1
@@ -47,4 +50,35 @@ test('wasm: switches and disables adapters, applies an adapter for each row, and
   expect((await inWasm.run(feeds)).y?.data).toEqual((await base.run(feeds)).y?.data)
   await inWasm.release()
   await inNode.release()
+})
+
+test('wasm: serves and trains a head that was added to the model, as onnxruntime-node does', async () => {
+  const model = readModel(smallModel())
+  addHead(model, headFor('text-classification', { model_type: 'bert' }, model.graph.outputs))
+  const [, features] = Object.values(SHAPES).map(([out]) => out)
+  const weights = (out: number, inFeatures: number) => ({
+    shape: [out, inFeatures] as const,
+    weight: Float32Array.from({ length: out * inFeatures }, (_, i) => 0.3 * Math.sin(i * i)),
+    bias: new Float32Array(out).fill(0.1),
+  })
+  const modulesToSave = ['bert.pooler.dense', 'classifier']
+  const config = createConfig({ nFrequency: 24, targetModules: Object.keys(SHAPES), modulesToSave })
+  const savedModules = { 'bert.pooler.dense': weights(features, features), classifier: weights(3, features) }
+  const adapter = createAdapter(config, SHAPES, { initialSeed: 1, savedModules })
+  const x = Float32Array.from({ length: 2 * 3 * 12 }, (_, i) => Math.sin(0.7 * i))
+  const results = []
+  for (const ort of [node, web]) {
+    const session = await createSession(model.toBytes(), { ort, native: false, adapters: { mine: adapter } })
+    const feeds = { x: new ort.Tensor('float32', x, [2, 3, 12]) }
+    const { logits } = await session.run(feeds)
+    const trainer = await createTrainer(session, { adapter: 'mine', loss: crossEntropy('logits') })
+    const labels = new ort.Tensor('int64', BigInt64Array.of(0n, 2n), [2])
+    const { loss, gradientNorm } = await trainer.step({ feeds, labels })
+    results.push([...(logits.data as Float32Array), loss, gradientNorm])
+    expect(logits.dims).toEqual([2, 3])
+    await session.release()
+  }
+  const [expected = [], received = []] = results
+  for (const [i, value] of expected.entries())
+    expect(Math.abs((received[i] as number) - value)).toBeLessThan(1e-5 * Math.max(1, Math.abs(value)))
 })

@@ -1,10 +1,11 @@
 /** Heads of adapters: in a model that was exported without one, and in place of the model's own; and the labels that follow the adapters of each call. */
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Adapter, FourierFTError, readSavedModule } from '@fourierft/core'
+import { createModel, DataType } from '@fourierft/onnx'
 import {
   AutoModel,
   AutoTokenizer,
@@ -12,6 +13,7 @@ import {
   LogLevel,
   type PreTrainedModel,
   pipeline,
+  RawImage,
   type TextClassificationPipeline,
 } from '@huggingface/transformers'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
@@ -78,6 +80,34 @@ function expectedScores(hidden: Float32Array, adapter: Adapter, labels: number):
   const powers = Array.from(layer('classifier.out_proj', [labels, 32], inner), Math.exp)
   const sum = powers.reduce((a, b) => a + b)
   return powers.map((power) => power / sum)
+}
+
+/** Writes a model in the form of ViT without a head: one linear layer of patches of 8 × 8 pixels. */
+function writeImageEncoder(directory: string): void {
+  mkdirSync(join(directory, 'onnx'), { recursive: true })
+  for (const file of ['config.json', 'preprocessor_config.json'])
+    cpSync(join(FIXTURES, 'vit', file), join(directory, file))
+  const weight = Float32Array.from({ length: 192 * 32 }, (_, i) => 0.1 * Math.sin(i * i))
+  const sizes = BigInt64Array.from([-1n, 4n, 192n])
+  const graph = {
+    name: 'main',
+    inputs: [{ name: 'pixel_values', dataType: DataType.float, dims: ['batch', 3, 16, 16] }],
+    outputs: [{ name: 'last_hidden_state', dataType: DataType.float, dims: ['batch', 4, 32] }],
+    initializers: [
+      { name: 'weight', dims: [192, 32], dataType: DataType.float, data: new Uint8Array(weight.buffer) },
+      { name: 'sizes', dims: [3], dataType: DataType.int64, data: new Uint8Array(sizes.buffer) },
+    ],
+    nodes: [
+      { name: '/Reshape', opType: 'Reshape', inputs: ['pixel_values', 'sizes'], outputs: ['patches'] },
+      {
+        name: '/encoder/layer.0/attention/attention/query/MatMul',
+        opType: 'MatMul',
+        inputs: ['patches', 'weight'],
+        outputs: ['last_hidden_state'],
+      },
+    ],
+  }
+  writeFileSync(join(directory, 'onnx/model.onnx'), createModel(graph, { opset: 17 }).toBytes())
 }
 
 const labelIn = (results: unknown) => (results as { label: string }[])[0]?.label
@@ -156,6 +186,26 @@ describe('a model that was exported without a head', () => {
     expect(
       (await adapters.getAdapter()).savedTensors.get('base_model.model.classifier.weight')?.shape,
     ).toEqual([3, 32])
+  })
+
+  test('classifies images', async () => {
+    writeImageEncoder(join(folder, 'encoder'))
+    env.localModelPath = folder
+    const classify = await pipeline('image-classification', 'encoder', { dtype: 'fp32' })
+    env.localModelPath = FIXTURES
+    open.push(classify)
+    const adapters = await attach(classify)
+    await adapters.addAdapter('moods', { targetModules: ['query'], nFrequency: 40, scaling: 3000 })
+    await adapters.giveHead('moods', { names: MOODS }, { seed: 4 })
+    expect([...(await adapters.getAdapter()).modules.keys()]).toEqual([
+      'vit.encoder.layer.0.attention.attention.query',
+    ])
+    const pixels = Uint8ClampedArray.from({ length: 16 * 16 * 3 }, (_, i) => (i * i * 7) % 256)
+    const image = new RawImage(pixels, 16, 16, 3)
+    const results = byName(await classify(image))
+    expect(results.map(({ label }) => label)).toEqual([...MOODS].sort())
+    adapters.setScale('moods', 0)
+    expect(byName(await classify(image))).not.toEqual(results)
   })
 
   test('gets a head without a pipeline, for the task that an option names', async () => {
