@@ -12,13 +12,14 @@ import type { ModelAdapters } from '../src/model-adapters.js'
 import { evaluate } from '../src/train/evaluate.js'
 import { type TrainingProgress, type TrainOptions, train } from '../src/train/train.js'
 
+/** All of one length: the tiny model has no attention, and takes the mean of all tokens, padding included. */
 const ROWS = [
   { text: 'a small model', label: 'complaint' },
-  { text: 'few words', label: 'question' },
-  { text: 'model a small small', label: 'complaint' },
   { text: 'of few words', label: 'question' },
+  { text: 'model a small', label: 'complaint' },
+  { text: 'few of few', label: 'question' },
   { text: 'small small model', label: 'complaint' },
-  { text: 'few few words of', label: 'question' },
+  { text: 'words of words', label: 'question' },
 ]
 const CONFIG = { targetModules: [QUERY, OUTPUT], nFrequency: 24, scaling: 30 }
 /** Layers of 16 features need lower rates than real models. */
