@@ -23,7 +23,7 @@ const ROWS = [
 ]
 const CONFIG = { targetModules: [QUERY, OUTPUT], nFrequency: 24, scaling: 30 }
 /** The layers have 16 features, and small weights. */
-const FAST = { epochs: 12, batchSize: 3, learningRate: 0.3, headLearningRate: 0.1 } satisfies TrainOptions
+const FAST = { epochs: 25, batchSize: 3, learningRate: 0.3, headLearningRate: 0.1 } satisfies TrainOptions
 
 type Classify = Awaited<ReturnType<typeof open>>
 const folder = writeTinyModels()
