@@ -46,7 +46,17 @@ test('--version prints the version of the package', async () => {
 test('--help lists every command and shows examples', async () => {
   const { status, stdout, stderr } = await shell('fourierft --help')
   expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
-  for (const command of ['train', 'evaluate', 'inspect', 'delta', 'entries', 'convert', 'merge', 'params', 'conformance']) {
+  for (const command of [
+    'train',
+    'evaluate',
+    'inspect',
+    'delta',
+    'entries',
+    'convert',
+    'merge',
+    'params',
+    'conformance',
+  ]) {
     expect(stdout).toMatch(new RegExp(`^  ${command} `, 'm'))
     const help = await shell(`fourierft ${command} --help`)
     expect(help).toMatchObject({ status: 0, stderr: '' })
