@@ -26,6 +26,8 @@ export interface TrainerOptions {
   /** The name of the adapter. Default: the active one. */
   readonly adapter?: string
   readonly loss: Loss
+  /** The loss of evaluations, if it differs: for example, without label smoothing. */
+  readonly evaluationLoss?: Loss
   /** The rate of the coefficients. Default: 7.5/α, hundreds of times LoRA's: a coefficient moves ΔW by only α/(d1·d2) of itself. */
   readonly learningRate?: number
   /** The rate of weights and biases that the adapter replaces (`modulesToSave`). Default: 1e-3. */
@@ -64,6 +66,7 @@ export interface StepReport {
 const OPTIONS = [
   'adapter',
   'loss',
+  'evaluationLoss',
   'learningRate',
   'headLearningRate',
   'weightDecay',
@@ -77,7 +80,9 @@ export class Trainer {
   readonly learningRate: number
   readonly headLearningRate: number
   readonly #name: string
-  readonly #loss: Loss
+  readonly #evaluationLoss: Loss
+  /** Whether evaluations have another loss than steps. */
+  readonly #hasEvaluationLoss: boolean
   readonly #session: TrainableSession
   readonly #training: TrainingSession
   /** Gives the model's outputs. It is opened for the first metric. */
@@ -100,7 +105,8 @@ export class Trainer {
     this.#lossScale = training.graph.lossScale === undefined ? undefined : FIRST_LOSS_SCALE
     this.#parameters = new Parameters(adapter, training)
     this.#name = name
-    this.#loss = options.loss
+    this.#evaluationLoss = options.evaluationLoss ?? options.loss
+    this.#hasEvaluationLoss = options.evaluationLoss !== undefined
     const [layer] = adapter.layers.values()
     const scaling = Math.abs(layer?.scaling ?? 150)
     this.learningRate = options.learningRate ?? 7.5 / scaling
@@ -225,7 +231,7 @@ export class Trainer {
     const { metrics } = options
     checkMetric(metrics)
     this.#readAdapter()
-    const training = metrics?.add ? await this.#openEvaluation() : this.#training
+    const training = metrics?.add || this.#hasEvaluationLoss ? await this.#openEvaluation() : this.#training
     return measure(training, data, {
       metrics,
       run: (batch, fetches, blocks) => this.#run(training, batch, { fetches, blocks }),
@@ -313,7 +319,7 @@ export class Trainer {
   #openEvaluation(): Promise<TrainingSession> {
     const { adapter } = this.#session.adapterToTrain(this.#name)
     this.#evaluation ??= this.#session
-      .openTraining(adapter, { loss: this.#loss, gradients: false })
+      .openTraining(adapter, { loss: this.#evaluationLoss, gradients: false })
       .catch((error) => {
         this.#evaluation = undefined
         throw error
@@ -406,9 +412,11 @@ function lengthsOf(parameters: Parameters['all']): string {
 
 function checkOptions(options: TrainerOptions): void {
   checkNames('createTrainer', options, OPTIONS)
-  const { adapter, loss, learningRate, headLearningRate, weightDecay, maxGradientNorm } = options
+  const { adapter, loss, evaluationLoss, learningRate, headLearningRate, weightDecay, maxGradientNorm } =
+    options
   checkValues({ adapter }, 'the name of an adapter', (value) => typeof value === 'string')
   checkLoss(loss)
+  if (evaluationLoss !== undefined) checkLoss(evaluationLoss, 'evaluationLoss')
   checkValues({ learningRate, headLearningRate, weightDecay }, 'a finite number of at least 0', isRate)
   checkValues({ maxGradientNorm }, 'a number above 0', (value) => Number(value) > 0)
 }
