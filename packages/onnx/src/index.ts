@@ -20,6 +20,7 @@ export {
 export { gradientFunction } from './attach/functions/gradient-function.js'
 export type { Replaceable, WeightInputs } from './attach/replaceable-layer.js'
 export type { BakedLayer } from './attach/weight-update.js'
+export type { MemoryPolicy } from './differentiate/keep-or-recompute.js'
 export { type CrossEntropyOptions, crossEntropy } from './differentiate/losses/cross-entropy.js'
 export {
   type BuiltLoss,

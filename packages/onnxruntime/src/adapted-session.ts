@@ -138,7 +138,7 @@ export class AdaptedSession extends AdapterSet<SessionAdapter, SharedGraph> {
         return { name: chosen, adapter: this.matchedAdapter(chosen) }
       },
       inputNames: this.inputNames,
-      openTraining: (adapter, loss) => this.#host.openTraining(adapter, loss),
+      openTraining: (adapter, plan) => this.#host.openTraining(adapter, plan),
       trainAdapter: (name, work) => this.train(work, name),
       replaceAdapter: (name, adapter) => this.replace(name, adapter),
     }

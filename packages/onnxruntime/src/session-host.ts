@@ -12,7 +12,7 @@ import {
   invalidState,
   rejectTrainedBiases,
 } from '@fourierft/core'
-import { checkWeight, type Loss, readLayer } from '@fourierft/onnx'
+import { checkWeight, readLayer } from '@fourierft/onnx'
 import type { InferenceSession } from 'onnxruntime-common'
 import type { AdaptedGraph, RunArguments } from './adapted-graph.js'
 import { slotsFor } from './adapter-slots.js'
@@ -24,7 +24,7 @@ import { type ModuleNames, withoutAbsent } from './module-names.js'
 import type { NamedLayer } from './new-adapter.js'
 import { matchAdapter, type SessionAdapter } from './session-adapter.js'
 import { SharedGraph } from './shared-graph.js'
-import type { TrainingSession } from './trainer/training-session.js'
+import type { TrainingPlan, TrainingSession } from './trainer/training-session.js'
 
 /** The inputs and outputs of the original model. */
 export type Signature = Pick<
@@ -105,9 +105,9 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
    *
    * @throws {FourierFTError} as `ModelSessions.training`; `INVALID_STATE`
    */
-  async openTraining(adapter: SessionAdapter, loss: Loss): Promise<TrainingSession> {
+  async openTraining(adapter: SessionAdapter, plan: TrainingPlan): Promise<TrainingSession> {
     this.checkLive()
-    const training = await (await this.#getSessions()).training(adapter, loss)
+    const training = await (await this.#getSessions()).training(adapter, plan)
     if (this.#ended !== undefined) {
       await training.release()
       throw stateError(this.#ended)

@@ -12,6 +12,7 @@ import { Backward } from './backward.js'
 import { foldGelu } from './fold/fold-gelu.js'
 import { selectEarly } from './fold/select-early.js'
 import { GRADIENT_RULES, isConstantOperator, operatorName } from './gradient-rules.js'
+import { keepOrRecompute, type MemoryPolicy } from './keep-or-recompute.js'
 import { isFloatType } from './scalar.js'
 import { unfoldFused } from './unfold/unfold-fused.js'
 
@@ -23,6 +24,8 @@ export interface DifferentiateOptions {
   readonly seeds: ReadonlyMap<string, string>
   /** The inputs, or other values, whose gradients are wanted. */
   readonly targets: readonly string[]
+  /** Default: `fast`. */
+  readonly memory?: MemoryPolicy
 }
 
 /**
@@ -34,7 +37,7 @@ export interface DifferentiateOptions {
  */
 export function differentiate(
   model: OnnxModel,
-  { seeds, targets }: DifferentiateOptions,
+  { seeds, targets, memory = 'fast' }: DifferentiateOptions,
 ): ReadonlyMap<string, string> {
   const { graph } = model
   const opset = model.opsetImports.get('') ?? 0
@@ -57,7 +60,11 @@ export function differentiate(
     const gradients = new Gradients(backward)
     for (const [value, seed] of seeds) gradients.add(value, seed)
     const active = activeValues(graph, targets)
-    for (const node of graph.nodes.toReversed()) differentiateNode(node, { active, gradients, backward })
+    const owners: OnnxNode[] = []
+    for (const node of graph.nodes.toReversed()) {
+      differentiateNode(node, { active, gradients, backward })
+      while (owners.length < backward.nodes.length) owners.push(node)
+    }
     const found = new Map(
       targets.flatMap((target) => {
         const gradient = gradients.of(target)
@@ -66,7 +73,9 @@ export function differentiate(
     )
     if (found.size === 0) throw unreachable(graph, targets)
     const last = graph.nodes.at(-1)
-    if (last) graph.insertAfter(last, backward.nodes)
+    const { nodes } = backward
+    const pass = { graph, nodes, owners, targets, gradientOf: (value: string) => gradients.of(value) }
+    if (last) graph.insertAfter(last, keepOrRecompute(memory, pass))
     return found
   })
 }

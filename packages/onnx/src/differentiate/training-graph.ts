@@ -6,6 +6,7 @@ import type { OnnxModel } from '../model/model.js'
 import { Analysis } from '../shapes/batch-axis.js'
 import { Backward } from './backward.js'
 import { differentiate } from './differentiate.js'
+import type { MemoryPolicy } from './keep-or-recompute.js'
 import { LABELS, type Loss, LossNodes } from './losses/loss.js'
 import { prepareTraining } from './prepare/prepare-training.js'
 import { removeUnused } from './prepare/remove-unused.js'
@@ -15,6 +16,8 @@ export interface TrainingGraphOptions {
   readonly loss: Loss
   /** Inputs of the graph whose gradients are wanted: coefficients, and weights and biases of replaced layers. */
   readonly targets: readonly string[]
+  /** What the backward pass reads again is kept (`fast`, the default), or mostly computed again (`lean`). */
+  readonly memory?: MemoryPolicy
 }
 
 /** The names of the outputs of a training graph. */
@@ -37,7 +40,10 @@ export interface TrainingGraph {
  * @throws {FourierFTError} `INVALID_OPTION` if the model has no such output, or no target affects it; `UNSUPPORTED` for an operator without a
  *   gradient rule. The model is then unchanged.
  */
-export function makeTrainingGraph(model: OnnxModel, { loss, targets }: TrainingGraphOptions): TrainingGraph {
+export function makeTrainingGraph(
+  model: OnnxModel,
+  { loss, targets, memory = 'fast' }: TrainingGraphOptions,
+): TrainingGraph {
   const { graph } = model
   const names = graph.outputs.map(({ name }) => name)
   if (!names.includes(loss.output))
@@ -79,7 +85,7 @@ export function makeTrainingGraph(model: OnnxModel, { loss, targets }: TrainingG
     const built = loss.build({ list: new LossNodes(), dataType })
     const last = graph.nodes.at(-1)
     if (last) graph.insertAfter(last, built.nodes)
-    const gradients = differentiate(model, { seeds: built.seeds, targets })
+    const gradients = differentiate(model, { seeds: built.seeds, targets, memory })
     if (!model.functions.some(({ name }) => name === 'FourierFTGrad'))
       model.addFunction(gradientFunction(model.opsetImports.get('') ?? 0))
     const rename = (value: string, name: string): string => {

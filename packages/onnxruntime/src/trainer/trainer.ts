@@ -7,7 +7,7 @@ import {
   invalidState,
   restoreAdamW,
 } from '@fourierft/core'
-import type { Loss } from '@fourierft/onnx'
+import type { Loss, MemoryPolicy } from '@fourierft/onnx'
 import type { InferenceSession, Tensor } from 'onnxruntime-common'
 import { platform } from '#platform'
 import type { AdaptedSession } from '../adapted-session.js'
@@ -17,7 +17,7 @@ import type { TrainerState } from './checkpoint.js'
 import type { Dataset } from './dataset.js'
 import { type FitOptions, type FitReport, fit } from './fit.js'
 import { Parameters } from './parameters.js'
-import type { TrainingSession } from './training-session.js'
+import type { TrainingPlan, TrainingSession } from './training-session.js'
 
 export interface TrainerOptions {
   /** The name of the adapter. Default: the active one. */
@@ -31,6 +31,7 @@ export interface TrainerOptions {
   readonly weightDecay?: number
   /** The largest norm of all gradients together. Default: no limit. */
   readonly maxGradientNorm?: number
+  readonly memory?: MemoryPolicy
 }
 
 /** One batch, or one part of it: what the model is fed, and the labels of the loss. */
@@ -59,6 +60,7 @@ const OPTIONS = [
   'headLearningRate',
   'weightDecay',
   'maxGradientNorm',
+  'memory',
 ] as const satisfies (keyof TrainerOptions)[]
 
 /** A product of rate and α below this does not move ΔW. @see Gao et al., tables 9 to 12: 4 to 15 */
@@ -103,7 +105,8 @@ export class Trainer {
   static async create(session: TrainableSession, options: TrainerOptions): Promise<Trainer> {
     checkOptions(options)
     const { name, adapter } = session.adapterToTrain(options.adapter)
-    const training = await session.openTraining(adapter, options.loss)
+    const { loss, memory = 'fast' } = options
+    const training = await session.openTraining(adapter, { loss, memory })
     return new Trainer({ session, training, adapter, name, options })
   }
 
@@ -318,7 +321,7 @@ export interface TrainableSession {
   /** The inputs of the model. */
   readonly inputNames: readonly string[]
   adapterToTrain(name: string | undefined): { readonly name: string; readonly adapter: SessionAdapter }
-  openTraining(adapter: SessionAdapter, loss: Loss): Promise<TrainingSession>
+  openTraining(adapter: SessionAdapter, plan: TrainingPlan): Promise<TrainingSession>
   trainAdapter<T>(name: string, work: () => Promise<T>): Promise<T>
   replaceAdapter(name: string, adapter: SessionAdapter): void
 }

@@ -6,6 +6,7 @@ import {
   DataType,
   LABELS_CHECK,
   type Loss,
+  type MemoryPolicy,
   makeTrainingGraph,
   type OnnxModel,
   PAIRS_CHECK,
@@ -20,6 +21,12 @@ import { parameterInputs } from '../parameter-inputs.js'
 import type { SessionAdapter } from '../session-adapter.js'
 import { SessionRuns } from '../session-runs.js'
 import type { TrainingBatch } from './trainer.js'
+
+/** How an adapter is trained. */
+export interface TrainingPlan {
+  readonly loss: Loss
+  readonly memory: MemoryPolicy
+}
 
 /** A model that has become the training graph of one adapter. */
 export interface AttachedTraining {
@@ -148,7 +155,11 @@ function labelsError(problem: string): FourierFTError {
 }
 
 /** Turns a model into the training graph of one adapter. */
-export function attachForTraining(model: OnnxModel, adapter: SessionAdapter, loss: Loss): AttachedTraining {
+export function attachForTraining(
+  model: OnnxModel,
+  adapter: SessionAdapter,
+  { loss, memory }: TrainingPlan,
+): AttachedTraining {
   const modelDigest = digestOf(model)
   const layerAt = layersByKey(model)
   const branches = Array.from(adapter.layers, ([key, { name, entries }]) => ({
@@ -166,7 +177,7 @@ export function attachForTraining(model: OnnxModel, adapter: SessionAdapter, los
     isResized && valuesOfFreeWidth(layerAt(key))?.includes(loss.output) ? [weight.length / inFeatures] : [],
   ).flat()
   const inputs = attachBranches(model, branches, { replaceable })
-  const graph = makeTrainingGraph(model, { loss, targets: parameterInputs(inputs) })
+  const graph = makeTrainingGraph(model, { loss, memory, targets: parameterInputs(inputs) })
   return { inputs, graph: { ...graph, outputSize: resizedSize ?? graph.outputSize }, loss, modelDigest }
 }
 

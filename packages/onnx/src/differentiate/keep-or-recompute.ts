@@ -1,0 +1,204 @@
+/**
+ * Which forward values the backward pass keeps in memory, and which it computes again.
+ *
+ * - `fast` keeps every value that the backward pass reads.
+ * - `lean` divides the forward pass into segments that contain a matrix product and end where only one value goes on, such as the sum before a
+ *   transformer's normalisation. It keeps these values, and computes the others again, segment by segment.
+ *
+ * A runtime would run the copies of a segment's nodes at once, or merge them with the originals. So the copies read kept values in a shape
+ * that is computed with the gradient of the segment's end: they cannot start before the backward pass is there.
+ *
+ * @see Chen et al., "Training Deep Nets with Sublinear Memory Cost" (2016)
+ */
+import { DOMAIN } from '../attach/functions/branch-function.js'
+import { copyNode } from '../model/copy-node.js'
+import type { ExistingNode, NewNode } from '../model/encode.js'
+import type { OnnxGraph, OnnxNode } from '../model/graph.js'
+import { NodeList } from '../model/node-list.js'
+import { activeValues, valuesRead } from './differentiate.js'
+
+export type MemoryPolicy = 'fast' | 'lean'
+
+/** The prefix of the names of all nodes and values that the policy adds. */
+const PREFIX = `${DOMAIN}.recomputed.`
+
+/** The operators that take most of the time. A segment without one is not worth a kept value. */
+const PRODUCTS: ReadonlySet<string> = new Set(
+  'MatMul Gemm FusedMatMul MatMulNBits MatMulInteger QLinearMatMul Einsum Conv'.split(' '),
+)
+
+/** Operators that give other numbers in each call. */
+const RANDOM: ReadonlySet<string> = new Set(
+  'Dropout RandomNormal RandomNormalLike RandomUniform RandomUniformLike Bernoulli Multinomial'.split(' '),
+)
+
+/** Operators that do not read the numbers of their inputs. Runtimes run them at once, so they keep nothing in memory. */
+const SHAPE_READERS: ReadonlySet<string> = new Set(['Shape', 'Size'])
+
+/** A backward pass before it is inserted into the graph. */
+export interface BackwardPass {
+  /** The forward pass. */
+  readonly graph: OnnxGraph
+  readonly nodes: readonly NewNode[]
+  /** For each of the nodes, the forward node whose gradients it computes. */
+  readonly owners: readonly OnnxNode[]
+  /** The values whose gradients are wanted. */
+  readonly targets: readonly string[]
+  /** ∂L/∂value of a forward value. */
+  gradientOf(value: string): string | undefined
+}
+
+/** Returns the nodes of the backward pass, with those that compute forward values again. */
+export function keepOrRecompute(
+  policy: MemoryPolicy,
+  pass: BackwardPass,
+): readonly (NewNode | ExistingNode)[] {
+  if (policy === 'fast') return pass.nodes
+  const forward = new ForwardPass(pass)
+  const recomputations = new Map<Segment, Recomputation>()
+  const parts: (NewNode | Recomputation)[] = []
+  for (const [i, node] of pass.nodes.entries()) {
+    const segment = forward.segmentOf(pass.owners[i])
+    const gradient = segment && pass.gradientOf(segment.end)
+    if (segment === undefined || gradient === undefined || SHAPE_READERS.has(node.opType)) {
+      parts.push(node)
+      continue
+    }
+    const recomputation = recomputations.get(segment) ?? new Recomputation(forward, segment, gradient)
+    if (!recomputations.has(segment)) parts.push(recomputation)
+    recomputations.set(segment, recomputation)
+    parts.push({ ...node, inputs: node.inputs.map((input) => recomputation.read(input)) })
+  }
+  return parts.flatMap((part) => (part instanceof Recomputation ? part.nodes() : [part]))
+}
+
+/** Consecutive nodes of the forward pass. */
+interface Segment {
+  /** The one value that later nodes read, besides the values that are kept anyway. */
+  readonly end: string
+}
+
+/** The forward pass, divided into segments. */
+class ForwardPass {
+  readonly #graph: OnnxGraph
+  readonly #positions: ReadonlyMap<OnnxNode, number>
+  /** The values that depend on the batch. */
+  readonly #ofBatch: ReadonlySet<string>
+  readonly #kept = new Set<string>()
+  readonly #segments = new Map<OnnxNode, Segment>()
+
+  constructor({ graph, targets }: BackwardPass) {
+    this.#graph = graph
+    this.#positions = new Map(graph.nodes.map((node, i) => [node, i]))
+    const isTarget = new Set(targets)
+    const inputs = graph.inputs.map(({ name }) => name).filter((name) => !isTarget.has(name))
+    this.#ofBatch = activeValues(graph, inputs)
+    this.#divide(activeValues(graph, targets))
+  }
+
+  /** @param active the values that have gradients */
+  #divide(active: ReadonlySet<string>): void {
+    const lastReaders = new Map<string, OnnxNode>()
+    for (const node of this.#graph.nodes) for (const value of valuesRead(node)) lastReaders.set(value, node)
+    /** The values that are computed, not kept, and still to be read. */
+    const open = new Set<string>()
+    let [nodes, hasBegun, hasProduct]: [OnnxNode[], boolean, boolean] = [[], false, false]
+    const close = () => {
+      for (const value of open) this.#kept.add(value)
+      open.clear()
+      ;[nodes, hasProduct] = [[], false]
+    }
+    for (const node of this.#graph.nodes) {
+      const isActive = node.outputs.some((output) => active.has(output) && this.#ofBatch.has(output))
+      // Nothing before the first active node is differentiated.
+      if (isActive && !hasBegun) close()
+      hasBegun ||= isActive
+      hasProduct ||= isActive && PRODUCTS.has(node.opType)
+      nodes.push(node)
+      for (const output of node.outputs)
+        if (this.#ofBatch.has(output) && lastReaders.has(output)) open.add(output)
+      for (const input of valuesRead(node)) if (lastReaders.get(input) === node) open.delete(input)
+      if (!hasProduct) continue
+      const [end, ...others] = [...open].filter((value) => active.has(value))
+      if (end === undefined || others.length > 0) continue
+      const segment = { end }
+      for (const one of nodes) this.#segments.set(one, segment)
+      close()
+    }
+  }
+
+  segmentOf(node: OnnxNode): Segment | undefined {
+    return this.#segments.get(node)
+  }
+
+  /** Whether a node computes the value from the batch. */
+  isOfBatch(value: string): boolean {
+    return this.#ofBatch.has(value) && this.#graph.index.producers.get(value) !== undefined
+  }
+
+  /** The node that computes the value again in a segment; undefined if the value is kept. */
+  recomputedBy(value: string, segment: Segment): OnnxNode | undefined {
+    const node = this.#graph.index.producers.get(value)
+    if (!node || this.#kept.has(value) || this.#segments.get(node) !== segment) return undefined
+    return RANDOM.has(node.opType) || node.subgraphs.length > 0 ? undefined : node
+  }
+
+  /** The nodes in an order of execution. */
+  inOrder(nodes: Iterable<OnnxNode>): OnnxNode[] {
+    const positionOf = (node: OnnxNode) => this.#positions.get(node) ?? 0
+    return [...nodes].sort((a, b) => positionOf(a) - positionOf(b))
+  }
+}
+
+/** Computes the values of a segment again. */
+class Recomputation {
+  readonly #forward: ForwardPass
+  readonly #segment: Segment
+  readonly #delayed: NodeList
+  /** The integer 0, which is there when the gradient of the segment's end is. */
+  readonly #zero: string
+  /** Value → its name in the backward pass. */
+  readonly #names = new Map<string, string>()
+  readonly #repeated = new Set<OnnxNode>()
+
+  constructor(forward: ForwardPass, segment: Segment, gradient: string) {
+    this.#forward = forward
+    this.#segment = segment
+    this.#delayed = new NodeList(`${PREFIX}${segment.end}.`)
+    const list = this.#delayed
+    this.#zero = list.add('Mul', [list.add('Size', [gradient]), list.constant([0], [])])
+  }
+
+  /** Returns the name under which the backward pass reads a value. */
+  read(value: string): string {
+    const pending = [value]
+    for (let name = pending.pop(); name !== undefined; name = pending.pop()) {
+      if (this.#names.has(name) || !this.#forward.isOfBatch(name)) continue
+      const node = this.#forward.recomputedBy(name, this.#segment)
+      this.#names.set(name, node ? `${PREFIX}${name}` : this.#delay(name))
+      if (!node) continue
+      this.#repeated.add(node)
+      pending.push(...node.inputs)
+    }
+    return this.#names.get(value) ?? value
+  }
+
+  /** Returns a value that is there when {@link #zero} is. Runtimes do not copy what they reshape. */
+  #delay(value: string): string {
+    const list = this.#delayed
+    return list.add('Reshape', [value, list.add('Add', [list.add('Shape', [value]), this.#zero])])
+  }
+
+  /** The nodes that compute all values that were read. */
+  nodes(): (NewNode | ExistingNode)[] {
+    const copies = this.#forward.inOrder(this.#repeated).map((node) => {
+      const unread = node.outputs.filter((output) => output !== '' && !this.#names.has(output))
+      const names = new Map([
+        ...this.#names,
+        ...unread.map((output) => [output, `${PREFIX}${output}`] as const),
+      ])
+      return copyNode(node, `${PREFIX}${node.outputs.find((output) => output !== '')}`, names)
+    })
+    return [...this.#delayed.nodes, ...copies]
+  }
+}
