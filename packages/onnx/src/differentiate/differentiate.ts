@@ -12,7 +12,7 @@ import { Backward } from './backward.js'
 import { foldGelu } from './fold/fold-gelu.js'
 import { selectEarly } from './fold/select-early.js'
 import { GRADIENT_RULES, isConstantOperator, operatorName } from './gradient-rules.js'
-import { keepOrRecompute, type MemoryPolicy } from './keep-or-recompute.js'
+import { type BackwardPass, keepOrRecompute, type MemoryPolicy } from './keep-or-recompute.js'
 import { isFloatType } from './scalar.js'
 import { unfoldFused } from './unfold/unfold-fused.js'
 
@@ -56,7 +56,8 @@ export function differentiate(
     foldGelu(model, activeValues(graph, targets))
     selectEarly(model)
     unfoldFused(model, { active: activeValues(graph, targets), seeds: seeds.keys() })
-    const backward = new Backward(graph, { analysis: new Analysis(model), opset, target: targets[0] ?? '' })
+    const analysis = new Analysis(model)
+    const backward = new Backward(graph, { analysis, opset, target: targets[0] ?? '' })
     const gradients = new Gradients(backward)
     for (const [value, seed] of seeds) gradients.add(value, seed)
     const active = activeValues(graph, targets)
@@ -74,7 +75,14 @@ export function differentiate(
     if (found.size === 0) throw unreachable(graph, targets)
     const last = graph.nodes.at(-1)
     const { nodes } = backward
-    const pass = { graph, nodes, owners, targets, gradientOf: (value: string) => gradients.of(value) }
+    const pass: BackwardPass = {
+      graph,
+      nodes,
+      owners,
+      targets,
+      gradientOf: (value) => gradients.of(value),
+      sizesOf: (value) => analysis.measured(graph, value),
+    }
     if (last) graph.insertAfter(last, keepOrRecompute(memory, pass))
     return found
   })

@@ -15,6 +15,7 @@ import { copyNode } from '../model/copy-node.js'
 import type { ExistingNode, NewNode } from '../model/encode.js'
 import type { OnnxGraph, OnnxNode } from '../model/graph.js'
 import { NodeList } from '../model/node-list.js'
+import type { MeasuredSize } from '../shapes/batch-axis.js'
 import { activeValues, valuesRead } from './differentiate.js'
 
 export type MemoryPolicy = 'fast' | 'lean'
@@ -32,9 +33,6 @@ const RANDOM: ReadonlySet<string> = new Set(
   'Dropout RandomNormal RandomNormalLike RandomUniform RandomUniformLike Bernoulli Multinomial'.split(' '),
 )
 
-/** Operators that do not read the numbers of their inputs. Runtimes run them at once, so they keep nothing in memory. */
-const SHAPE_READERS: ReadonlySet<string> = new Set(['Shape', 'Size'])
-
 /** A backward pass before it is inserted into the graph. */
 export interface BackwardPass {
   /** The forward pass. */
@@ -46,6 +44,8 @@ export interface BackwardPass {
   readonly targets: readonly string[]
   /** ∂L/∂value of a forward value. */
   gradientOf(value: string): string | undefined
+  /** The sizes of a forward value's axes, if they follow from those of the graph's inputs. */
+  sizesOf(value: string): readonly MeasuredSize[] | undefined
 }
 
 /** Returns the nodes of the backward pass, with those that compute forward values again. */
@@ -55,13 +55,15 @@ export function keepOrRecompute(
 ): readonly (NewNode | ExistingNode)[] {
   if (policy === 'fast') return pass.nodes
   const forward = new ForwardPass(pass)
+  const shapes = new Shapes()
   const recomputations = new Map<Segment, Recomputation>()
   const parts: (NewNode | Recomputation)[] = []
   for (const [i, node] of pass.nodes.entries()) {
     const segment = forward.segmentOf(pass.owners[i])
     const gradient = segment && pass.gradientOf(segment.end)
-    if (segment === undefined || gradient === undefined || SHAPE_READERS.has(node.opType)) {
-      parts.push(node)
+    if (node.opType === 'Shape' || segment === undefined || gradient === undefined) {
+      const sizes = node.opType === 'Shape' ? pass.sizesOf(node.inputs[0]) : undefined
+      parts.push(sizes && sizes.length > 0 ? shapes.replacement(node, sizes) : node)
       continue
     }
     const recomputation = recomputations.get(segment) ?? new Recomputation(forward, segment, gradient)
@@ -69,7 +71,53 @@ export function keepOrRecompute(
     recomputations.set(segment, recomputation)
     parts.push({ ...node, inputs: node.inputs.map((input) => recomputation.read(input)) })
   }
-  return parts.flatMap((part) => (part instanceof Recomputation ? part.nodes() : [part]))
+  return [
+    ...shapes.nodes,
+    ...parts.flatMap((part) => (part instanceof Recomputation ? part.nodes() : [part])),
+  ]
+}
+
+/** Computes shapes from the shapes of inputs. A node that reads the shape of a value would keep the value in memory. */
+class Shapes {
+  readonly #list = new NodeList(`${PREFIX}shape.`)
+  readonly #known = new Map<string, string>()
+
+  get nodes(): readonly NewNode[] {
+    return this.#list.nodes
+  }
+
+  /** A node that writes the same shape as `node`. */
+  replacement({ outputs }: NewNode, sizes: readonly MeasuredSize[]): NewNode {
+    const inputs = sizes.map((size) => this.#size(size))
+    return { name: outputs[0], opType: 'Concat', inputs, outputs, attributes: { axis: { int: 0 } } }
+  }
+
+  /** A size, as a vector of one integer. */
+  #size(size: MeasuredSize): string {
+    return this.#once(JSON.stringify(size), () =>
+      size.length === 0
+        ? this.#number(0)
+        : size.map((product) => this.#product(product)).reduce((a, b) => this.#list.add('Add', [a, b])),
+    )
+  }
+
+  #product({ factor, inputAxes }: MeasuredSize[number]): string {
+    const sizes = inputAxes.map(({ input, axis }) =>
+      this.#once(`${axis} of ${input}`, () => this.#list.sizeOf(input, axis)),
+    )
+    const factors = factor === 1 && sizes.length > 0 ? sizes : [this.#number(factor), ...sizes]
+    return factors.reduce((a, b) => this.#list.add('Mul', [a, b]))
+  }
+
+  #number(value: number): string {
+    return this.#once(String(value), () => this.#list.constant([value]))
+  }
+
+  #once(key: string, compute: () => string): string {
+    const known = this.#known.get(key) ?? compute()
+    this.#known.set(key, known)
+    return known
+  }
 }
 
 /** Consecutive nodes of the forward pass. */

@@ -33,6 +33,9 @@ export interface InputAxis {
   readonly axis: number
 }
 
+/** The size of an axis: the sum of these products, each a factor times the sizes of inputs' axes. */
+export type MeasuredSize = readonly { readonly factor: number; readonly inputAxes: readonly InputAxis[] }[]
+
 const BATCH_NAME = /batch|^bs?$/i
 
 /** @returns a function that gives the position of the rows in a layer's input, for the model as it is now */
@@ -124,13 +127,23 @@ export class Analysis {
     return groups ? { axesBefore: axis, groups } : 'unknown'
   }
 
+  /** The sizes of a value's axes, if they follow from those of the inputs. */
+  measured(graph: OnnxGraph, name: string): readonly MeasuredSize[] | undefined {
+    const sizes = this.known(graph, name).dims?.map(({ size }) => this.#measured(size))
+    return sizes?.every((size) => size !== undefined) ? sizes : undefined
+  }
+
+  #measured(size: Size): MeasuredSize | undefined {
+    const products = size.terms.map(({ coefficient, symbols }) => {
+      const axes = symbols.map((id) => this.#axes.get(Size.unknown({ id, mayContainBatch: false }).key))
+      return axes.every((axis) => axis !== undefined) ? { factor: coefficient, inputAxes: axes } : undefined
+    })
+    return products.every((product) => product !== undefined) ? products : undefined
+  }
+
   #groups({ before, batch }: { before: Size; batch: Batch }, size: Size): Groups | undefined {
-    const { factors } = before
-    const inputAxes = factors?.symbols.map((id) =>
-      this.#axes.get(Size.unknown({ id, mayContainBatch: false }).key),
-    )
-    if (factors && inputAxes?.every((axis) => axis !== undefined))
-      return { factor: factors.coefficient, inputAxes }
+    const [groups, ...others] = this.#measured(before) ?? []
+    if (groups && others.length === 0) return groups
     const numbersPerRow = size.dividedBy(this.#sizes.times(before, batch.size))?.value
     return numbersPerRow ? { numbersPerRow, batch: { input: batch.input, axis: batch.axis } } : undefined
   }
