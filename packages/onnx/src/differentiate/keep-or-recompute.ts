@@ -2,8 +2,8 @@
  * Which forward values the backward pass keeps in memory, and which it computes again.
  *
  * - `fast` keeps every value that the backward pass reads.
- * - `lean` divides the forward pass into segments that contain a matrix product and end where only one value goes on, such as the sum before a
- *   transformer's normalisation. It keeps these values, and computes the others again, segment by segment.
+ * - `lean` divides the forward pass into segments that contain a matrix product and end where the outputs of one node go on, such as the sum
+ *   before a transformer's normalisation. It keeps these values, and computes the others again, segment by segment.
  *
  * A runtime would run the copies of a segment's nodes at once, or merge them with the originals. So the copies read kept values in a shape
  * that is computed with the gradient of the segment's end: they cannot start before the backward pass is there.
@@ -60,13 +60,13 @@ export function keepOrRecompute(
   const parts: (NewNode | Recomputation)[] = []
   for (const [i, node] of pass.nodes.entries()) {
     const segment = forward.segmentOf(pass.owners[i])
-    const gradient = segment && pass.gradientOf(segment.end)
-    if (node.opType === 'Shape' || segment === undefined || gradient === undefined) {
+    const gradients = segment?.ends.flatMap((end) => pass.gradientOf(end) ?? []) ?? []
+    if (node.opType === 'Shape' || segment === undefined || gradients.length === 0) {
       const sizes = node.opType === 'Shape' ? pass.sizesOf(node.inputs[0]) : undefined
       parts.push(sizes && sizes.length > 0 ? shapes.replacement(node, sizes) : node)
       continue
     }
-    const recomputation = recomputations.get(segment) ?? new Recomputation(forward, segment, gradient)
+    const recomputation = recomputations.get(segment) ?? new Recomputation(forward, segment, gradients)
     if (!recomputations.has(segment)) parts.push(recomputation)
     recomputations.set(segment, recomputation)
     parts.push({ ...node, inputs: node.inputs.map((input) => recomputation.read(input)) })
@@ -122,8 +122,8 @@ class Shapes {
 
 /** Consecutive nodes of the forward pass. */
 interface Segment {
-  /** The one value that later nodes read, besides the values that are kept anyway. */
-  readonly end: string
+  /** The values that later nodes read, besides those that are kept anyway. One node writes them. */
+  readonly ends: readonly string[]
 }
 
 /** The forward pass, divided into segments. */
@@ -148,6 +148,7 @@ class ForwardPass {
   #divide(active: ReadonlySet<string>): void {
     const lastReaders = new Map<string, OnnxNode>()
     for (const node of this.#graph.nodes) for (const value of valuesRead(node)) lastReaders.set(value, node)
+    const { producers } = this.#graph.index
     /** The values that are computed, not kept, and still to be read. */
     const open = new Set<string>()
     let [nodes, hasBegun, hasProduct]: [OnnxNode[], boolean, boolean] = [[], false, false]
@@ -167,9 +168,9 @@ class ForwardPass {
         if (this.#ofBatch.has(output) && lastReaders.has(output)) open.add(output)
       for (const input of valuesRead(node)) if (lastReaders.get(input) === node) open.delete(input)
       if (!hasProduct) continue
-      const [end, ...others] = [...open].filter((value) => active.has(value))
-      if (end === undefined || others.length > 0) continue
-      const segment = { end }
+      const ends = [...open].filter((value) => active.has(value))
+      if (ends.length === 0 || ends.some((end) => producers.get(end) !== producers.get(ends[0]))) continue
+      const segment = { ends }
       for (const one of nodes) this.#segments.set(one, segment)
       close()
     }
@@ -203,18 +204,20 @@ class Recomputation {
   readonly #forward: ForwardPass
   readonly #segment: Segment
   readonly #delayed: NodeList
-  /** The integer 0, which is there when the gradient of the segment's end is. */
+  /** The integer 0, which is there when the gradients of the segment's ends are. */
   readonly #zero: string
   /** Value → its name in the backward pass. */
   readonly #names = new Map<string, string>()
   readonly #repeated = new Set<OnnxNode>()
 
-  constructor(forward: ForwardPass, segment: Segment, gradient: string) {
+  constructor(forward: ForwardPass, segment: Segment, gradients: readonly string[]) {
     this.#forward = forward
     this.#segment = segment
-    this.#delayed = new NodeList(`${PREFIX}${segment.end}.`)
+    this.#delayed = new NodeList(`${PREFIX}${segment.ends[0]}.`)
     const list = this.#delayed
-    this.#zero = list.add('Mul', [list.add('Size', [gradient]), list.constant([0], [])])
+    const sizes = gradients.map((gradient) => list.add('Size', [gradient]))
+    const all = sizes.reduce((a, b) => list.add('Add', [a, b]))
+    this.#zero = list.add('Mul', [all, list.constant([0], [])])
   }
 
   /** Returns the name under which the backward pass reads a value. */
