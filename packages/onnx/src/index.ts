@@ -39,6 +39,7 @@ export {
 } from './differentiate/losses/pairs.js'
 export { binaryCrossEntropy, meanSquaredError } from './differentiate/losses/regression.js'
 export { scalarLoss } from './differentiate/losses/scalar-loss.js'
+export type { StepMemory } from './differentiate/step-memory.js'
 export {
   makeTrainingGraph,
   type TrainingGraph,

@@ -20,6 +20,7 @@ export { registerFourierFTBackend } from './native-backend.js'
 export type { Ort } from './ort.js'
 export type { Dataset } from './trainer/dataset.js'
 export type { CheckpointOptions, EpochReport, FitCallbacks, FitOptions, FitReport } from './trainer/fit.js'
+export type { TrainerMemory } from './trainer/fitting-training.js'
 export {
   createTrainer,
   type StepReport,

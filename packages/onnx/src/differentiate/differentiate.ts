@@ -14,6 +14,7 @@ import { selectEarly } from './fold/select-early.js'
 import { GRADIENT_RULES, isConstantOperator, operatorName } from './gradient-rules.js'
 import { type BackwardPass, keepOrRecompute, type MemoryPolicy } from './keep-or-recompute.js'
 import { isFloatType } from './scalar.js'
+import { estimateStepMemory, type StepMemory } from './step-memory.js'
 import { unfoldFused } from './unfold/unfold-fused.js'
 
 /** The first opset that has all operators of the backward graph in the form that it uses: `ScatterElements` with sums. */
@@ -28,17 +29,22 @@ export interface DifferentiateOptions {
   readonly memory?: MemoryPolicy
 }
 
+export interface Derivative {
+  /** Target → the value with its gradient. */
+  readonly gradients: ReadonlyMap<string, string>
+  readonly stepMemory: StepMemory
+}
+
 /**
  * Adds the backward nodes after the last node of the main graph.
  *
- * @returns target → the value with its gradient
  * @throws {FourierFTError} `UNSUPPORTED` for an operator without a rule between the targets and the seeds, which the message names, and for an
  *   opset below {@link MIN_OPSET}; `INVALID_OPTION` if no target affects the seeds. The model is then unchanged.
  */
 export function differentiate(
   model: OnnxModel,
   { seeds, targets, memory = 'fast' }: DifferentiateOptions,
-): ReadonlyMap<string, string> {
+): Derivative {
   const { graph } = model
   const opset = model.opsetImports.get('') ?? 0
   if (opset < MIN_OPSET)
@@ -83,8 +89,10 @@ export function differentiate(
       gradientOf: (value) => gradients.of(value),
       sizesOf: (value) => analysis.measured(graph, value),
     }
-    if (last) graph.insertAfter(last, keepOrRecompute(memory, pass))
-    return found
+    const plan = keepOrRecompute(memory, pass)
+    if (last) graph.insertAfter(last, plan.nodes)
+    const stepMemory = estimateStepMemory(plan, { ...pass, typeOf: (value) => backward.typeOf(value) })
+    return { gradients: found, stepMemory }
   })
 }
 

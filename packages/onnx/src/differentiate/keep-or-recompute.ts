@@ -48,33 +48,56 @@ export interface BackwardPass {
   sizesOf(value: string): readonly MeasuredSize[] | undefined
 }
 
-/** Returns the nodes of the backward pass, with those that compute forward values again. */
-export function keepOrRecompute(
-  policy: MemoryPolicy,
-  pass: BackwardPass,
-): readonly (NewNode | ExistingNode)[] {
-  if (policy === 'fast') return pass.nodes
+export interface PlannedPass {
+  readonly nodes: readonly (NewNode | ExistingNode)[]
+  /** The values that stay in memory until the backward pass reads them. */
+  readonly kept: ReadonlySet<string>
+  /** The values that the backward pass reads and that are computed again. Those of one set are in memory together. */
+  readonly recomputed: readonly ReadonlySet<string>[]
+}
+
+/** Decides which values are kept, and adds the nodes that compute the others again. */
+export function keepOrRecompute(policy: MemoryPolicy, pass: BackwardPass): PlannedPass {
   const forward = new ForwardPass(pass)
+  return policy === 'fast' ? keepAll(forward, pass) : recompute(forward, pass)
+}
+
+function keepAll(forward: ForwardPass, { nodes }: BackwardPass): PlannedPass {
+  const read = nodes.flatMap(({ opType, inputs }) => (opType === 'Shape' ? [] : inputs))
+  return { nodes, kept: new Set(read.filter((value) => forward.isOfBatch(value))), recomputed: [] }
+}
+
+function recompute(forward: ForwardPass, pass: BackwardPass): PlannedPass {
   const shapes = new Shapes()
   const recomputations = new Map<Segment, Recomputation>()
   const parts: (NewNode | Recomputation)[] = []
+  const kept = new Set<string>()
   for (const [i, node] of pass.nodes.entries()) {
     const segment = forward.segmentOf(pass.owners[i])
     const gradients = segment?.ends.flatMap((end) => pass.gradientOf(end) ?? []) ?? []
-    if (node.opType === 'Shape' || segment === undefined || gradients.length === 0) {
-      const sizes = node.opType === 'Shape' ? pass.sizesOf(node.inputs[0]) : undefined
-      parts.push(sizes && sizes.length > 0 ? shapes.replacement(node, sizes) : node)
-      continue
+    const sizes = node.opType === 'Shape' ? pass.sizesOf(node.inputs[0]) : undefined
+    if (sizes && sizes.length > 0) {
+      parts.push(shapes.replacement(node, sizes))
+    } else if (node.opType === 'Shape' || segment === undefined || gradients.length === 0) {
+      parts.push(node)
+      for (const input of node.inputs) if (forward.isOfBatch(input)) kept.add(input)
+    } else {
+      const recomputation = recomputations.get(segment) ?? new Recomputation(forward, segment, gradients)
+      if (!recomputations.has(segment)) parts.push(recomputation)
+      recomputations.set(segment, recomputation)
+      parts.push({ ...node, inputs: node.inputs.map((input) => recomputation.read(input)) })
     }
-    const recomputation = recomputations.get(segment) ?? new Recomputation(forward, segment, gradients)
-    if (!recomputations.has(segment)) parts.push(recomputation)
-    recomputations.set(segment, recomputation)
-    parts.push({ ...node, inputs: node.inputs.map((input) => recomputation.read(input)) })
   }
-  return [
-    ...shapes.nodes,
-    ...parts.flatMap((part) => (part instanceof Recomputation ? part.nodes() : [part])),
-  ]
+  const all = [...recomputations.values()]
+  for (const { delayed } of all) for (const value of delayed) kept.add(value)
+  return {
+    nodes: [
+      ...shapes.nodes,
+      ...parts.flatMap((part) => (part instanceof Recomputation ? part.nodes() : [part])),
+    ],
+    kept,
+    recomputed: all.map(({ recomputed }) => recomputed),
+  }
 }
 
 /** Computes shapes from the shapes of inputs. A node that reads the shape of a value would keep the value in memory. */
@@ -209,6 +232,10 @@ class Recomputation {
   /** Value → its name in the backward pass. */
   readonly #names = new Map<string, string>()
   readonly #repeated = new Set<OnnxNode>()
+  /** The kept values that it reads. */
+  readonly delayed = new Set<string>()
+  /** The values that the backward pass reads and that are computed again. */
+  readonly recomputed = new Set<string>()
 
   constructor(forward: ForwardPass, segment: Segment, gradients: readonly string[]) {
     this.#forward = forward
@@ -231,11 +258,13 @@ class Recomputation {
       this.#repeated.add(node)
       pending.push(...node.inputs)
     }
+    if (this.#names.has(value) && !this.delayed.has(value)) this.recomputed.add(value)
     return this.#names.get(value) ?? value
   }
 
   /** Returns a value that is there when {@link #zero} is. Runtimes do not copy what they reshape. */
   #delay(value: string): string {
+    this.delayed.add(value)
     const list = this.#delayed
     return list.add('Reshape', [value, list.add('Add', [list.add('Shape', [value]), this.#zero])])
   }

@@ -11,6 +11,7 @@ import { LABELS, type Loss, LossNodes } from './losses/loss.js'
 import { prepareTraining } from './prepare/prepare-training.js'
 import { removeUnused } from './prepare/remove-unused.js'
 import { isFloatType } from './scalar.js'
+import type { StepMemory } from './step-memory.js'
 
 export interface TrainingGraphOptions {
   readonly loss: Loss
@@ -32,6 +33,8 @@ export interface TrainingGraph {
   readonly outputSize: number | undefined
   /** Target → the output with the gradient of `loss`, in the target's shape. Targets that do not affect the loss are missing. */
   readonly gradients: ReadonlyMap<string, string>
+  /** Estimates the memory of a run. */
+  readonly stepMemory: StepMemory
 }
 
 /**
@@ -85,7 +88,7 @@ export function makeTrainingGraph(
     const built = loss.build({ list: new LossNodes(), dataType })
     const last = graph.nodes.at(-1)
     if (last) graph.insertAfter(last, built.nodes)
-    const gradients = differentiate(model, { seeds: built.seeds, targets, memory })
+    const { gradients, stepMemory } = differentiate(model, { seeds: built.seeds, targets, memory })
     if (!model.functions.some(({ name }) => name === 'FourierFTGrad'))
       model.addFunction(gradientFunction(model.opsetImports.get('') ?? 0))
     const rename = (value: string, name: string): string => {
@@ -99,6 +102,7 @@ export function makeTrainingGraph(
       count: rename(built.count, `${DOMAIN}.count`),
       labels: loss.labels && LABELS,
       outputSize,
+      stepMemory,
       gradients: new Map(
         Array.from(gradients, ([target, value]) => [
           target,

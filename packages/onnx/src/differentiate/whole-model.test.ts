@@ -177,7 +177,7 @@ async function gradientsOf(
   graph.addInput({ name: 'seed', dataType, dims: vectors.seed.shape.map((_, axis) => `seed${axis}`) })
   const targets = Array.from(coefficients.values())
   prepareTraining(model, { targets })
-  const gradients = differentiate(model, { seeds: new Map([[output.name, 'seed']]), targets, memory })
+  const { gradients } = differentiate(model, { seeds: new Map([[output.name, 'seed']]), targets, memory })
   model.addFunction(gradientFunction(model.opsetImports.get('') ?? 0))
   for (const gradient of gradients.values()) graph.addOutput({ name: gradient })
   const seed = firstRows(vectors.seed, rows)

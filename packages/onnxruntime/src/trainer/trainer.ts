@@ -16,6 +16,7 @@ import { checkNames, checkValues, invalid, isRate } from './check-options.js'
 import type { TrainerState } from './checkpoint.js'
 import type { Dataset } from './dataset.js'
 import { type FitOptions, type FitReport, fit } from './fit.js'
+import { FittingTraining, TRAINER_MEMORY, type TrainerMemory } from './fitting-training.js'
 import { Parameters } from './parameters.js'
 import type { TrainingPlan, TrainingSession } from './training-session.js'
 
@@ -31,7 +32,16 @@ export interface TrainerOptions {
   readonly weightDecay?: number
   /** The largest norm of all gradients together. Default: no limit. */
   readonly maxGradientNorm?: number
-  readonly memory?: MemoryPolicy
+  /**
+   * What the backward pass reads again is kept (`fast`, the default), or mostly computed again, with less memory (`lean`). `auto` is `fast` until a
+   * step does not fit into `memoryBudget`, and `lean` from then on.
+   */
+  readonly memory?: TrainerMemory
+  /**
+   * The bytes that the values of a step may take, without weights. `auto` keeps to it, and larger steps are rejected before they start. Default:
+   * for `auto` the free memory, for rejections all memory of the machine; in browsers there is no limit.
+   */
+  readonly memoryBudget?: number
 }
 
 /** One batch, or one part of it: what the model is fed, and the labels of the loss. */
@@ -61,6 +71,7 @@ const OPTIONS = [
   'weightDecay',
   'maxGradientNorm',
   'memory',
+  'memoryBudget',
 ] as const satisfies (keyof TrainerOptions)[]
 
 /** A product of rate and α below this does not move ΔW. @see Gao et al., tables 9 to 12: 4 to 15 */
@@ -71,7 +82,7 @@ export class Trainer {
   readonly headLearningRate: number
   readonly #name: string
   readonly #session: TrainableSession
-  readonly #training: TrainingSession
+  readonly #training: FittingTraining
   readonly #parameters: Parameters
   #coefficientOptimizer: AdamW
   #weightOptimizer: AdamW
@@ -85,7 +96,7 @@ export class Trainer {
     const { weightDecay = 0.01, maxGradientNorm } = options
     this.#session = session
     this.#training = training
-    this.#parameters = new Parameters(adapter, training)
+    this.#parameters = new Parameters(adapter, training.current)
     this.#name = name
     const [layer] = adapter.layers.values()
     const scaling = Math.abs(layer?.scaling ?? 150)
@@ -105,9 +116,15 @@ export class Trainer {
   static async create(session: TrainableSession, options: TrainerOptions): Promise<Trainer> {
     checkOptions(options)
     const { name, adapter } = session.adapterToTrain(options.adapter)
-    const { loss, memory = 'fast' } = options
-    const training = await session.openTraining(adapter, { loss, memory })
+    const { loss, memory = 'fast', memoryBudget: budget } = options
+    const open = (policy: MemoryPolicy) => session.openTraining(adapter, { loss, memory: policy })
+    const training = await FittingTraining.open({ memory, budget, open })
     return new Trainer({ session, training, adapter, name, options })
+  }
+
+  /** What the backward pass does with the values that it reads again: with the option `auto`, this can change from `fast` to `lean`. */
+  get memory(): MemoryPolicy {
+    return this.#training.policy
   }
 
   /** The number of steps so far. */
@@ -120,7 +137,7 @@ export class Trainer {
    *
    * @param factor multiplies both learning rates, for schedules
    * @throws {FourierFTError} `NOT_FINITE` for a loss or a gradient that is NaN or infinite; `INVALID_OPTION` and `SHAPE_MISMATCH` for feeds
-   *   and labels that do not fit, and for a batch without labels that count; `INVALID_STATE` after `release`, while the model is merged or
+   *   and labels that do not fit, for a batch without labels that count, and for a batch that needs too much memory; `INVALID_STATE` after `release`, while the model is merged or
    *   the adapters are disabled, and if the adapter is being trained elsewhere or was replaced by another one; `ADAPTER_NOT_FOUND` if it was
    *   deleted. An error changes nothing.
    */
@@ -135,8 +152,8 @@ export class Trainer {
       let gradients: Float32Array[] | undefined
       for (const one of batches) {
         const results = await this.#run(one, true)
-        loss += numberOf(results, this.#training.graph.loss)
-        count += numberOf(results, this.#training.graph.count)
+        loss += numberOf(results, this.#training.current.graph.loss)
+        count += numberOf(results, this.#training.current.graph.count)
         const parts = this.#parameters.gradients(results)
         gradients = gradients ? gradients.map((sum, i) => added(sum, parts[i])) : parts
       }
@@ -189,8 +206,8 @@ export class Trainer {
     for await (const batch of batches) {
       checkBatch(batch)
       const results = await this.#run(batch, false)
-      loss += numberOf(results, this.#training.graph.loss)
-      count += numberOf(results, this.#training.graph.count)
+      loss += numberOf(results, this.#training.current.graph.loss)
+      count += numberOf(results, this.#training.current.graph.count)
     }
     if (!(count > 0)) throw noLabels(undefined)
     if (!Number.isFinite(loss)) throw this.#notFinite(`the loss of the evaluation is ${loss}`, loss)
@@ -268,15 +285,16 @@ export class Trainer {
 
   /** Frees the training session after its current runs. The adapter stays in the session as it is. */
   async release(): Promise<void> {
-    await this.#training.release()
+    await this.#training.current.release()
   }
 
   async #run(batch: TrainingBatch, withGradients: boolean): Promise<InferenceSession.ReturnType> {
-    const { graph } = this.#training
+    const training = await this.#training.sessionFor(batch.feeds ?? {})
+    const { graph } = training
     const fetches = [graph.loss, graph.count, ...(withGradients ? graph.gradients.values() : [])]
     // On the main thread of a browser a run blocks. Between two of them the page can answer.
     await platform.nextTask()
-    return this.#training.run(batch, this.#parameters.feeds(), {
+    return training.run(batch, this.#parameters.feeds(), {
       fetches,
       modelInputs: this.#session.inputNames,
     })
@@ -292,11 +310,12 @@ export class Trainer {
   }
 
   #fingerprint(): string {
-    return `model ${this.#training.modelDigest}; ${this.#parameters.fingerprint()}`
+    return `model ${this.#training.current.modelDigest}; ${this.#parameters.fingerprint()}`
   }
 
   #checkOpen(): void {
-    if (this.#training.isReleased) throw invalidState('the trainer was released', 'create another one')
+    if (this.#training.current.isReleased)
+      throw invalidState('the trainer was released', 'create another one')
   }
 
   #notFinite(problem: string, received: number): FourierFTError {
@@ -310,7 +329,7 @@ export class Trainer {
 
 interface TrainerInit {
   readonly session: TrainableSession
-  readonly training: TrainingSession
+  readonly training: FittingTraining
   readonly adapter: SessionAdapter
   readonly name: string
   readonly options: TrainerOptions
@@ -372,5 +391,9 @@ function checkOptions(options: TrainerOptions): void {
   if (typeof loss?.build !== 'function' || typeof loss.output !== 'string')
     throw invalid('loss', 'a loss, such as crossEntropy(output)', loss)
   checkValues({ learningRate, headLearningRate, weightDecay }, 'a finite number of at least 0', isRate)
-  checkValues({ maxGradientNorm }, 'a number above 0', (value) => Number(value) > 0)
+  const { memory, memoryBudget } = options
+  checkValues({ memory }, TRAINER_MEMORY.join(', '), (value) =>
+    TRAINER_MEMORY.includes(value as TrainerMemory),
+  )
+  checkValues({ maxGradientNorm, memoryBudget }, 'a number above 0', (value) => Number(value) > 0)
 }

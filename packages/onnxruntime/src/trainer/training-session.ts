@@ -96,6 +96,11 @@ export class TrainingSession {
     }
   }
 
+  /** Estimates the bytes of the values of a run with these feeds. */
+  memoryFor(feeds: InferenceSession.FeedsType): number {
+    return this.graph.stepMemory((input) => (feeds[input] as Tensor | undefined)?.dims)
+  }
+
   /** Frees the session after its current runs. */
   release(): Promise<void> {
     return this.#runs.release()
