@@ -2,8 +2,8 @@
  * Which forward values the backward pass keeps in memory, and which it computes again.
  *
  * - `fast` keeps every value that the backward pass reads.
- * - `lean` divides the forward pass into segments that contain a matrix product and end where the outputs of one node go on, such as the sum
- *   before a transformer's normalisation. It keeps these values, and computes the others again, segment by segment.
+ * - `lean` divides the forward pass into segments that contain a matrix product and end where only the outputs of one node go on, such as the
+ *   sums of a transformer. It keeps these values, and computes the others again, segment by segment.
  *
  * A runtime would run the copies of a segment's nodes at once, or merge them with the originals. So the copies read kept values in a shape
  * that is computed with the gradient of the segment's end: they cannot start before the backward pass is there.
@@ -27,6 +27,12 @@ const PREFIX = `${DOMAIN}.recomputed.`
 const PRODUCTS: ReadonlySet<string> = new Set(
   'MatMul Gemm FusedMatMul MatMulNBits MatMulInteger QLinearMatMul Einsum Conv'.split(' '),
 )
+
+/**
+ * The products of a segment, which are those of a part of a layer. If the end of the segment before is read after more products, it is not the
+ * layer's other input, but one that many layers read, such as an encoder's output.
+ */
+const MAX_PRODUCTS = 16
 
 /** Operators that give other numbers in each call. */
 const RANDOM: ReadonlySet<string> = new Set(
@@ -64,7 +70,7 @@ export function keepOrRecompute(policy: MemoryPolicy, pass: BackwardPass): Plann
 
 function keepAll(forward: ForwardPass, { nodes }: BackwardPass): PlannedPass {
   const read = nodes.flatMap(({ opType, inputs }) => (opType === 'Shape' ? [] : inputs))
-  return { nodes, kept: new Set(read.filter((value) => forward.isOfBatch(value))), recomputed: [] }
+  return { nodes, kept: new Set(forward.computed(read)), recomputed: [] }
 }
 
 function recompute(forward: ForwardPass, pass: BackwardPass): PlannedPass {
@@ -80,7 +86,7 @@ function recompute(forward: ForwardPass, pass: BackwardPass): PlannedPass {
       parts.push(shapes.replacement(node, sizes))
     } else if (node.opType === 'Shape' || segment === undefined || gradients.length === 0) {
       parts.push(node)
-      for (const input of node.inputs) if (forward.isOfBatch(input)) kept.add(input)
+      for (const input of forward.computed(node.inputs)) kept.add(input)
     } else {
       const recomputation = recomputations.get(segment) ?? new Recomputation(forward, segment, gradients)
       if (!recomputations.has(segment)) parts.push(recomputation)
@@ -89,7 +95,7 @@ function recompute(forward: ForwardPass, pass: BackwardPass): PlannedPass {
     }
   }
   const all = [...recomputations.values()]
-  for (const { delayed } of all) for (const value of delayed) kept.add(value)
+  for (const { delayed } of all) for (const value of forward.computed(delayed)) kept.add(value)
   return {
     nodes: [
       ...shapes.nodes,
@@ -174,28 +180,32 @@ class ForwardPass {
     const { producers } = this.#graph.index
     /** The values that are computed, not kept, and still to be read. */
     const open = new Set<string>()
-    let [nodes, hasBegun, hasProduct]: [OnnxNode[], boolean, boolean] = [[], false, false]
-    const close = () => {
+    /** The ends of the segment before that are still to be read, such as a transformer's residual stream. */
+    let lastEnds = new Set<string>()
+    let [nodes, hasBegun, products]: [OnnxNode[], boolean, number] = [[], false, 0]
+    const close = (ends: readonly string[]) => {
       for (const value of open) this.#kept.add(value)
       open.clear()
-      ;[nodes, hasProduct] = [[], false]
+      lastEnds = new Set(ends)
+      ;[nodes, products] = [[], 0]
     }
     for (const node of this.#graph.nodes) {
       const isActive = node.outputs.some((output) => active.has(output) && this.#ofBatch.has(output))
       // Nothing before the first active node is differentiated.
-      if (isActive && !hasBegun) close()
+      if (isActive && !hasBegun) close([])
       hasBegun ||= isActive
-      hasProduct ||= isActive && PRODUCTS.has(node.opType)
+      if (isActive && PRODUCTS.has(node.opType)) products++
       nodes.push(node)
       for (const output of node.outputs)
         if (this.#ofBatch.has(output) && lastReaders.has(output)) open.add(output)
-      for (const input of valuesRead(node)) if (lastReaders.get(input) === node) open.delete(input)
-      if (!hasProduct) continue
-      const ends = [...open].filter((value) => active.has(value))
+      for (const input of valuesRead(node))
+        if (lastReaders.get(input) === node) for (const values of [open, lastEnds]) values.delete(input)
+      const isComplete = products > MAX_PRODUCTS || (products > 0 && lastEnds.size === 0)
+      const ends = isComplete ? [...open].filter((value) => active.has(value)) : []
       if (ends.length === 0 || ends.some((end) => producers.get(end) !== producers.get(ends[0]))) continue
       const segment = { ends }
       for (const one of nodes) this.#segments.set(one, segment)
-      close()
+      close(ends)
     }
   }
 
@@ -203,9 +213,15 @@ class ForwardPass {
     return this.#segments.get(node)
   }
 
-  /** Whether a node computes the value from the batch. */
+  /** Whether the value is an input with the batch, or computed from one. */
   isOfBatch(value: string): boolean {
-    return this.#ofBatch.has(value) && this.#graph.index.producers.get(value) !== undefined
+    return this.#ofBatch.has(value)
+  }
+
+  /** Those of the values that are computed from the batch. */
+  computed(values: Iterable<string>): string[] {
+    const { producers } = this.#graph.index
+    return [...values].filter((value) => this.isOfBatch(value) && producers.get(value) !== undefined)
   }
 
   /** The node that computes the value again in a segment; undefined if the value is kept. */
