@@ -31,7 +31,7 @@ const PLANS: Readonly<Record<RunLength, Plan>> = {
   full: { size: { layers: 4, width: 768, rows: 8, tokens: 128 }, rounds: 5, steps: 3 },
 }
 
-const CASES = ['forward', 'native', 'portable', 'PEFT FourierFT', 'PEFT LoRA'] as const
+const CASES = ['forward', 'native', 'lean', 'portable', 'PEFT FourierFT', 'PEFT LoRA'] as const
 type Name = (typeof CASES)[number]
 
 /** A training step without adapters takes at least this many forward passes: two products for each layer, but one for the first. */
@@ -93,6 +93,9 @@ function printSteps(measured: readonly (readonly StepCosts[])[], split: Split, i
         `  ${`${name} over ${baseline}`.padEnd(52)}${formatWithGoal(times(name), ofBaseline, applied)}`,
       )
     }
+  console.log(
+    `  ${'native with memory: lean, over native'.padEnd(52)}${formatWithGoal(times('lean'), times('native'), isFull ? 1.35 : undefined)}`,
+  )
 }
 
 function printPeaks(measured: readonly (readonly StepCosts[])[], isFull: boolean): void {
@@ -107,6 +110,9 @@ function printPeaks(measured: readonly (readonly StepCosts[])[], isFull: boolean
       `  ${name.padEnd(30)}${(median(peaks(name)) / MIB).toFixed(0)} MiB   over PEFT LoRA ${formatWithGoal(peaks(name), peaks('PEFT LoRA'), goal)}`,
     )
   }
+  console.log(
+    `  ${'lean over native'.padEnd(30)}${formatWithGoal(peaks('lean'), peaks('native'), isFull ? 0.6 : undefined)}`,
+  )
 }
 
 function printSplit({ operators, ...parts }: Split): void {

@@ -95,6 +95,7 @@ function recompute(forward: ForwardPass, pass: BackwardPass): PlannedPass {
     }
   }
   const all = [...recomputations.values()]
+  for (const { ends } of recomputations.keys()) for (const value of forward.computed(ends)) kept.add(value)
   for (const { delayed } of all) for (const value of forward.computed(delayed)) kept.add(value)
   return {
     nodes: [
@@ -267,7 +268,9 @@ class Recomputation {
   read(value: string): string {
     const pending = [value]
     for (let name = pending.pop(); name !== undefined; name = pending.pop()) {
-      if (this.#names.has(name) || !this.#forward.isOfBatch(name)) continue
+      // The gradient of an end may be computed with the end itself, so it cannot wait for that gradient.
+      const isEnd = this.#segment.ends.includes(name)
+      if (isEnd || this.#names.has(name) || !this.#forward.isOfBatch(name)) continue
       const node = this.#forward.recomputedBy(name, this.#segment)
       this.#names.set(name, node ? `${PREFIX}${name}` : this.#delay(name))
       if (!node) continue

@@ -68,7 +68,10 @@ export function makeTrainingGraph(
     prepareTraining(model, { targets })
     const forward = new Backward(graph, { analysis: new Analysis(model), opset: 0, target: '' })
     const dataType = forward.typeOf(loss.output)
-    const outputSize = forward.dimsOf(loss.output)?.at(-1)?.size.value
+    const described = graph.outputs.find(({ name }) => name === loss.output)?.dims
+    const lastSize = described?.at(-1)
+    const outputSize =
+      typeof lastSize === 'number' ? lastSize : forward.dimsOf(loss.output)?.at(-1)?.size.value
     if (!isFloatType(dataType))
       throw new FourierFTError(
         'INVALID_OPTION',
@@ -76,7 +79,6 @@ export function makeTrainingGraph(
         { file: model.file, option: 'loss', received: loss.output },
       )
     if (loss.labels) {
-      const described = graph.outputs.find(({ name }) => name === loss.output)?.dims
       const rank = (described ?? forward.dimsOf(loss.output))?.length
       const { dataType, missingAxes } = loss.labels
       const dims =

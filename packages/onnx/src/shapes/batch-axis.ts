@@ -72,7 +72,9 @@ function isDimName(dim: number | string | undefined): dim is string {
   return typeof dim === 'string' && dim !== ''
 }
 
+/** What is known of the values of a model. The model is analysed at the first question. */
 export class Analysis {
+  readonly #graph: OnnxGraph
   readonly #sizes = new Sizes()
   readonly #known = new Map<OnnxGraph, Map<string, KnownValue>>()
   /** The key of a size → an input's axis of that size. */
@@ -80,6 +82,11 @@ export class Analysis {
   readonly #sizeByDimName = new Map<string, Size>()
 
   constructor({ graph }: OnnxModel) {
+    this.#graph = graph
+  }
+
+  #analyse(): void {
+    const graph = this.#graph
     const inputs = graph.inputs.filter(({ name }) => !graph.initializers.has(name))
     const axes = batchAxes(inputs)
     const known = new Map<string, KnownValue>()
@@ -104,6 +111,7 @@ export class Analysis {
 
   known(graph: OnnxGraph | undefined, name: string): KnownValue {
     if (!graph) return NOTHING
+    if (this.#known.size === 0) this.#analyse()
     const known = this.#known.get(graph)?.get(name)
     if (known) return known
     const tensor = graph.initializers.get(name)
