@@ -88,10 +88,11 @@ export function differentiate(
       targets,
       gradientOf: (value) => gradients.of(value),
       sizesOf: (value) => analysis.measured(graph, value),
+      typeOf: (value) => backward.typeOf(value),
     }
     const plan = keepOrRecompute(memory, pass)
     if (last) graph.insertAfter(last, plan.nodes)
-    const stepMemory = estimateStepMemory(plan, { ...pass, typeOf: (value) => backward.typeOf(value) })
+    const stepMemory = estimateStepMemory(plan, pass)
     return { gradients: found, stepMemory }
   })
 }

@@ -16,7 +16,9 @@ import type { ExistingNode, NewNode } from '../model/encode.js'
 import type { OnnxGraph, OnnxNode } from '../model/graph.js'
 import { NodeList } from '../model/node-list.js'
 import type { MeasuredSize } from '../shapes/batch-axis.js'
+import { MAX_DIMS } from '../shapes/dims.js'
 import { activeValues, valuesRead } from './differentiate.js'
+import { type ForwardValues, needOf } from './step-memory.js'
 
 export type MemoryPolicy = 'fast' | 'lean'
 
@@ -40,7 +42,7 @@ const RANDOM: ReadonlySet<string> = new Set(
 )
 
 /** A backward pass before it is inserted into the graph. */
-export interface BackwardPass {
+export interface BackwardPass extends ForwardValues {
   /** The forward pass. */
   readonly graph: OnnxGraph
   readonly nodes: readonly NewNode[]
@@ -50,8 +52,6 @@ export interface BackwardPass {
   readonly targets: readonly string[]
   /** ∂L/∂value of a forward value. */
   gradientOf(value: string): string | undefined
-  /** The sizes of a forward value's axes, if they follow from those of the graph's inputs. */
-  sizesOf(value: string): readonly MeasuredSize[] | undefined
 }
 
 export interface PlannedPass {
@@ -74,37 +74,63 @@ function keepAll(forward: ForwardPass, { nodes }: BackwardPass): PlannedPass {
 }
 
 function recompute(forward: ForwardPass, pass: BackwardPass): PlannedPass {
-  const shapes = new Shapes()
   const recomputations = new Map<Segment, Recomputation>()
-  const parts: (NewNode | Recomputation)[] = []
-  const kept = new Set<string>()
-  for (const [i, node] of pass.nodes.entries()) {
+  const owned = pass.nodes.map((node, i) => {
     const segment = forward.segmentOf(pass.owners[i])
     const gradients = segment?.ends.flatMap((end) => pass.gradientOf(end) ?? []) ?? []
+    if (node.opType === 'Shape' || segment === undefined || gradients.length === 0) return { node }
+    const recomputation = recomputations.get(segment) ?? new Recomputation(forward, segment, gradients)
+    recomputations.set(segment, recomputation)
+    for (const input of node.inputs) recomputation.read(input)
+    return { node, recomputation }
+  })
+  const used = withoutFirst([...recomputations.values()], pass)
+  const shapes = new Shapes()
+  const begun = new Set<Recomputation>()
+  const kept = new Set<string>()
+  const nodes = owned.flatMap(({ node, recomputation }) => {
     const sizes = node.opType === 'Shape' ? pass.sizesOf(node.inputs[0]) : undefined
-    if (sizes && sizes.length > 0) {
-      parts.push(shapes.replacement(node, sizes))
-    } else if (node.opType === 'Shape' || segment === undefined || gradients.length === 0) {
-      parts.push(node)
+    if (sizes && sizes.length > 0) return [shapes.replacement(node, sizes)]
+    if (recomputation === undefined || !used.has(recomputation)) {
       for (const input of forward.computed(node.inputs)) kept.add(input)
-    } else {
-      const recomputation = recomputations.get(segment) ?? new Recomputation(forward, segment, gradients)
-      if (!recomputations.has(segment)) parts.push(recomputation)
-      recomputations.set(segment, recomputation)
-      parts.push({ ...node, inputs: node.inputs.map((input) => recomputation.read(input)) })
+      return [node]
     }
-  }
-  const all = [...recomputations.values()]
-  for (const { ends } of recomputations.keys()) for (const value of forward.computed(ends)) kept.add(value)
-  for (const { delayed } of all) for (const value of forward.computed(delayed)) kept.add(value)
+    const before = begun.has(recomputation) ? [] : recomputation.nodes()
+    begun.add(recomputation)
+    return [...before, { ...node, inputs: node.inputs.map((input) => recomputation.read(input)) }]
+  })
+  for (const { kept: read } of used) for (const value of forward.computed(read)) kept.add(value)
   return {
-    nodes: [
-      ...shapes.nodes,
-      ...parts.flatMap((part) => (part instanceof Recomputation ? part.nodes() : [part])),
-    ],
+    nodes: [...shapes.nodes, ...nodes],
     kept,
-    recomputed: all.map(({ recomputed }) => recomputed),
+    recomputed: Array.from(used, ({ recomputed }) => recomputed),
   }
+}
+
+/** The size of the inputs' axes with which segments are compared. */
+const TYPICAL_SIZE = 64
+
+/**
+ * Leaves out segments with which the backward pass begins. Computing values again just after they were computed saves nothing, as long as the
+ * segments need less memory together than a later one does alone.
+ *
+ * @param all in the order of the backward pass
+ */
+function withoutFirst(all: readonly Recomputation[], values: ForwardValues): ReadonlySet<Recomputation> {
+  const dimsOf = () => Array.from({ length: MAX_DIMS }, () => TYPICAL_SIZE)
+  const needs = all.map(({ recomputed }) => needOf(recomputed, values, dimsOf))
+  /** At each index, the largest need of one segment from there on. */
+  const largest: number[] = []
+  for (const { sum, working } of needs.toReversed()) largest.unshift(Math.max(sum + working, largest[0] ?? 0))
+  let left = 0
+  /** The need of those that are left out, while one of them is differentiated: the largest. */
+  let together = 0
+  for (const [i, { sum, working }] of needs.entries()) {
+    together = Math.max(together + sum, sum + working)
+    if (together > (largest[i + 1] ?? 0)) break
+    left = i + 1
+  }
+  return new Set(all.slice(left))
 }
 
 /** Computes shapes from the shapes of inputs. A node that reads the shape of a value would keep the value in memory. */
@@ -250,7 +276,7 @@ class Recomputation {
   readonly #names = new Map<string, string>()
   readonly #repeated = new Set<OnnxNode>()
   /** The kept values that it reads. */
-  readonly delayed = new Set<string>()
+  readonly kept = new Set<string>()
   /** The values that the backward pass reads and that are computed again. */
   readonly recomputed = new Set<string>()
 
@@ -270,6 +296,7 @@ class Recomputation {
     for (let name = pending.pop(); name !== undefined; name = pending.pop()) {
       // The gradient of an end may be computed with the end itself, so it cannot wait for that gradient.
       const isEnd = this.#segment.ends.includes(name)
+      if (isEnd) this.kept.add(name)
       if (isEnd || this.#names.has(name) || !this.#forward.isOfBatch(name)) continue
       const node = this.#forward.recomputedBy(name, this.#segment)
       this.#names.set(name, node ? `${PREFIX}${name}` : this.#delay(name))
@@ -277,13 +304,13 @@ class Recomputation {
       this.#repeated.add(node)
       pending.push(...node.inputs)
     }
-    if (this.#names.has(value) && !this.delayed.has(value)) this.recomputed.add(value)
+    if (this.#names.has(value) && !this.kept.has(value)) this.recomputed.add(value)
     return this.#names.get(value) ?? value
   }
 
   /** Returns a value that is there when {@link #zero} is. Runtimes do not copy what they reshape. */
   #delay(value: string): string {
-    this.delayed.add(value)
+    this.kept.add(value)
     const list = this.#delayed
     return list.add('Reshape', [value, list.add('Add', [list.add('Shape', [value]), this.#zero])])
   }

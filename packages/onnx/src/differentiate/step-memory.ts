@@ -33,20 +33,24 @@ export function estimateStepMemory(
   { kept, recomputed }: Omit<PlannedPass, 'nodes'>,
   values: ForwardValues,
 ): StepMemory {
-  const sized = (names: ReadonlySet<string>) =>
-    Array.from(names, (name) => ({
-      width: BYTES.get(values.typeOf(name)) ?? 4,
-      sizes: values.sizesOf(name) ?? [[]],
-    }))
-  const [ofKept, ofSegments] = [sized(kept), recomputed.map(sized)]
   return (dimsOf) => {
-    const bytes = (all: typeof ofKept) =>
-      all.map(({ width, sizes }) => sizes.reduce((product, size) => product * sizeFor(size, dimsOf), width))
-    const keptBytes = bytes(ofKept)
-    const segments = ofSegments.map(bytes)
-    const largest = LARGEST_VALUES * Math.max(0, ...[keptBytes, ...segments].flat())
-    return sum(keptBytes) + Math.max(0, ...segments.map(sum)) + largest
+    const [ofKept, ...ofSegments] = [kept, ...recomputed].map((names) => needOf(names, values, dimsOf))
+    const working = Math.max(ofKept.working, ...ofSegments.map((need) => need.working))
+    return ofKept.sum + Math.max(0, ...ofSegments.map((need) => need.sum)) + working
   }
+}
+
+/** The bytes of some values together, and those of temporary values of their size. */
+export function needOf(
+  names: ReadonlySet<string>,
+  values: ForwardValues,
+  dimsOf: DimsOf,
+): { readonly sum: number; readonly working: number } {
+  const bytes = Array.from(names, (name) => {
+    const width = BYTES.get(values.typeOf(name)) ?? 4
+    return (values.sizesOf(name) ?? [[]]).reduce((product, size) => product * sizeFor(size, dimsOf), width)
+  })
+  return { sum: sum(bytes), working: LARGEST_VALUES * Math.max(0, ...bytes) }
 }
 
 function sizeFor(size: MeasuredSize, dimsOf: DimsOf): number {
