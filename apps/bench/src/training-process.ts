@@ -1,7 +1,7 @@
 /**
  * Measures one case of the training benchmark. It runs as a program in a fresh process, and prints one line of JSON:
  *
- *     node training-process.js native | lean | portable | forward | split | creation <model.onnx> <rows> <tokens> <steps>
+ *     node training-process.js native | lean | unpacked | portable | forward | split | creation <model.onnx> <rows> <tokens> <steps>
  */
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -96,9 +96,16 @@ async function trainingSteps(
   steps: number,
   name: string,
 ): Promise<StepCosts> {
-  const session = await open(path, { native: name !== 'portable' })
+  const session = await open(path, {
+    native: name !== 'portable',
+    // The session's own copies of the weights, too, are those of the file.
+    ...(name === 'unpacked' && { extra: { session: { disable_prepacking: '1' } } }),
+  })
   await addAdapter(session)
-  const trainer = await createAdapterTrainer(session, name === 'lean' ? 'lean' : 'fast')
+  const trainer = await createAdapterTrainer(
+    session,
+    name === 'lean' || name === 'unpacked' ? 'lean' : 'fast',
+  )
   return repeat(steps, () => trainer.step(batch))
 }
 
