@@ -74,6 +74,7 @@ function keepAll(forward: ForwardPass, { nodes }: BackwardPass): PlannedPass {
 }
 
 function recompute(forward: ForwardPass, pass: BackwardPass): PlannedPass {
+  forward.divide(activeValues(pass.graph, pass.targets))
   const recomputations = new Map<Segment, Recomputation>()
   const owned = pass.nodes.map((node, i) => {
     const segment = forward.segmentOf(pass.owners[i])
@@ -182,7 +183,7 @@ interface Segment {
   readonly ends: readonly string[]
 }
 
-/** The forward pass, divided into segments. */
+/** The forward pass, and its segments. */
 class ForwardPass {
   readonly #graph: OnnxGraph
   readonly #positions: ReadonlyMap<OnnxNode, number>
@@ -197,11 +198,14 @@ class ForwardPass {
     const isTarget = new Set(targets)
     const inputs = graph.inputs.map(({ name }) => name).filter((name) => !isTarget.has(name))
     this.#ofBatch = activeValues(graph, inputs)
-    this.#divide(activeValues(graph, targets))
   }
 
-  /** @param active the values that have gradients */
-  #divide(active: ReadonlySet<string>): void {
+  /**
+   * Finds the segments, and the values that are kept.
+   *
+   * @param active the values that have gradients
+   */
+  divide(active: ReadonlySet<string>): void {
     const lastReaders = new Map<string, OnnxNode>()
     for (const node of this.#graph.nodes) for (const value of valuesRead(node)) lastReaders.set(value, node)
     const { producers } = this.#graph.index
