@@ -1,7 +1,7 @@
 /**
  * Measures one case of the training benchmark. It runs as a program in a fresh process, and prints one line of JSON:
  *
- *     node training-process.js native | portable | forward | split | creation <model.onnx> <rows> <tokens> <steps>
+ *     node training-process.js native | lean | unpacked | portable | forward | split | creation <model.onnx> <rows> <tokens> <steps>
  */
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -72,10 +72,11 @@ const open = (path: string, options: SessionOptions) => createSession(path, { ..
 const addAdapter = (session: AdaptedSession) =>
   session.addAdapter('trained', { targetModules: ['query', 'value'], nFrequency: N })
 
-const createAdapterTrainer = (session: AdaptedSession) =>
+const createAdapterTrainer = (session: AdaptedSession, memory: 'fast' | 'lean' = 'fast') =>
   createTrainer(session, {
     adapter: 'trained',
     loss: crossEntropy(session.outputNames.at(-1) as string),
+    memory,
   })
 
 async function repeat(steps: number, step: () => Promise<unknown>): Promise<StepCosts> {
@@ -93,11 +94,18 @@ async function trainingSteps(
   path: string,
   batch: TrainingBatch,
   steps: number,
-  native: boolean,
+  name: string,
 ): Promise<StepCosts> {
-  const session = await open(path, { native })
+  const session = await open(path, {
+    native: name !== 'portable',
+    // The session's own copies of the weights, too, are those of the file.
+    ...(name === 'unpacked' && { extra: { session: { disable_prepacking: '1' } } }),
+  })
   await addAdapter(session)
-  const trainer = await createAdapterTrainer(session)
+  const trainer = await createAdapterTrainer(
+    session,
+    name === 'lean' || name === 'unpacked' ? 'lean' : 'fast',
+  )
   return repeat(steps, () => trainer.step(batch))
 }
 
@@ -226,5 +234,5 @@ const measured =
       ? await creation(path, count)
       : name === 'forward'
         ? await forwardPasses(path, batch, count)
-        : await trainingSteps(path, batch, count, name === 'native')
+        : await trainingSteps(path, batch, count, name ?? 'native')
 console.log(JSON.stringify(measured))

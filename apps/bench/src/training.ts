@@ -31,8 +31,11 @@ const PLANS: Readonly<Record<RunLength, Plan>> = {
   full: { size: { layers: 4, width: 768, rows: 8, tokens: 128 }, rounds: 5, steps: 3 },
 }
 
-const CASES = ['forward', 'native', 'portable', 'PEFT FourierFT', 'PEFT LoRA'] as const
+const CASES = ['forward', 'native', 'lean', 'unpacked', 'portable', 'PEFT FourierFT', 'PEFT LoRA'] as const
 type Name = (typeof CASES)[number]
+
+/** The cases with `memory: 'lean'`. In the second one, the session does not pack its weights either. */
+const LEAN = { lean: 'lean', unpacked: 'lean, unpacked session' } as const
 
 /** A training step without adapters takes at least this many forward passes: two products for each layer, but one for the first. */
 const FORWARD_PASSES = 1.8
@@ -93,6 +96,10 @@ function printSteps(measured: readonly (readonly StepCosts[])[], split: Split, i
         `  ${`${name} over ${baseline}`.padEnd(52)}${formatWithGoal(times(name), ofBaseline, applied)}`,
       )
     }
+  for (const [name, title] of Object.entries(LEAN))
+    console.log(
+      `  ${`${title}, over native`.padEnd(52)}${formatWithGoal(times(name as Name), times('native'), isFull ? 1.35 : undefined)}`,
+    )
 }
 
 function printPeaks(measured: readonly (readonly StepCosts[])[], isFull: boolean): void {
@@ -107,6 +114,10 @@ function printPeaks(measured: readonly (readonly StepCosts[])[], isFull: boolean
       `  ${name.padEnd(30)}${(median(peaks(name)) / MIB).toFixed(0)} MiB   over PEFT LoRA ${formatWithGoal(peaks(name), peaks('PEFT LoRA'), goal)}`,
     )
   }
+  for (const [name, title] of Object.entries(LEAN))
+    console.log(
+      `  ${`${title}, over native`.padEnd(52)}${formatWithGoal(peaks(name as Name), peaks('native'), isFull ? 0.6 : undefined)}`,
+    )
 }
 
 function printSplit({ operators, ...parts }: Split): void {

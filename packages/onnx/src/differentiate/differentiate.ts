@@ -12,7 +12,9 @@ import { Backward } from './backward.js'
 import { foldGelu } from './fold/fold-gelu.js'
 import { selectEarly } from './fold/select-early.js'
 import { GRADIENT_RULES, isConstantOperator, operatorName } from './gradient-rules.js'
+import { type BackwardPass, keepOrRecompute, type MemoryPolicy } from './keep-or-recompute.js'
 import { isFloatType } from './scalar.js'
+import { estimateStepMemory, type StepMemory } from './step-memory.js'
 import { unfoldFused } from './unfold/unfold-fused.js'
 
 /** The first opset that has all operators of the backward graph in the form that it uses: `ScatterElements` with sums. */
@@ -23,19 +25,26 @@ export interface DifferentiateOptions {
   readonly seeds: ReadonlyMap<string, string>
   /** The inputs, or other values, whose gradients are wanted. */
   readonly targets: readonly string[]
+  /** Default: `fast`. */
+  readonly memory?: MemoryPolicy
+}
+
+export interface Derivative {
+  /** Target → the value with its gradient. */
+  readonly gradients: ReadonlyMap<string, string>
+  readonly stepMemory: StepMemory
 }
 
 /**
  * Adds the backward nodes after the last node of the main graph.
  *
- * @returns target → the value with its gradient
  * @throws {FourierFTError} `UNSUPPORTED` for an operator without a rule between the targets and the seeds, which the message names, and for an
  *   opset below {@link MIN_OPSET}; `INVALID_OPTION` if no target affects the seeds. The model is then unchanged.
  */
 export function differentiate(
   model: OnnxModel,
-  { seeds, targets }: DifferentiateOptions,
-): ReadonlyMap<string, string> {
+  { seeds, targets, memory = 'fast' }: DifferentiateOptions,
+): Derivative {
   const { graph } = model
   const opset = model.opsetImports.get('') ?? 0
   if (opset < MIN_OPSET)
@@ -53,11 +62,16 @@ export function differentiate(
     foldGelu(model, activeValues(graph, targets))
     selectEarly(model)
     unfoldFused(model, { active: activeValues(graph, targets), seeds: seeds.keys() })
-    const backward = new Backward(graph, { analysis: new Analysis(model), opset, target: targets[0] ?? '' })
+    const analysis = new Analysis(model)
+    const backward = new Backward(graph, { analysis, opset, target: targets[0] ?? '' })
     const gradients = new Gradients(backward)
     for (const [value, seed] of seeds) gradients.add(value, seed)
     const active = activeValues(graph, targets)
-    for (const node of graph.nodes.toReversed()) differentiateNode(node, { active, gradients, backward })
+    const owners: OnnxNode[] = []
+    for (const node of graph.nodes.toReversed()) {
+      differentiateNode(node, { active, gradients, backward })
+      while (owners.length < backward.nodes.length) owners.push(node)
+    }
     const found = new Map(
       targets.flatMap((target) => {
         const gradient = gradients.of(target)
@@ -66,8 +80,20 @@ export function differentiate(
     )
     if (found.size === 0) throw unreachable(graph, targets)
     const last = graph.nodes.at(-1)
-    if (last) graph.insertAfter(last, backward.nodes)
-    return found
+    const { nodes } = backward
+    const pass: BackwardPass = {
+      graph,
+      nodes,
+      owners,
+      targets,
+      gradientOf: (value) => gradients.of(value),
+      sizesOf: (value) => analysis.measured(graph, value),
+      typeOf: (value) => backward.typeOf(value),
+    }
+    const plan = keepOrRecompute(memory, pass)
+    if (last) graph.insertAfter(last, plan.nodes)
+    const stepMemory = estimateStepMemory(plan, pass)
+    return { gradients: found, stepMemory }
   })
 }
 

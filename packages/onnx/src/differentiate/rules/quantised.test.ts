@@ -76,7 +76,7 @@ test.each(CASES)('$name', async ({ scale, zero, x, isInRange }) => {
     },
     { opset: 17 },
   )
-  const gradient = differentiate(model, { seeds: new Map([['y', 'seed']]), targets: ['x'] }).get(
+  const gradient = differentiate(model, { seeds: new Map([['y', 'seed']]), targets: ['x'] }).gradients.get(
     'x',
   ) as string
   model.graph.addOutput({ name: gradient })
