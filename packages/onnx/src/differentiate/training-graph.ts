@@ -9,6 +9,7 @@ import { Backward } from './backward.js'
 import { activeValues, differentiate } from './differentiate.js'
 import type { MemoryPolicy } from './keep-or-recompute.js'
 import { LABELS, LOSS_SCALE, type Loss, LossNodes } from './losses/loss.js'
+import { checkOrder } from './prepare/check-order.js'
 import { prepareTraining } from './prepare/prepare-training.js'
 import { removeUnused } from './prepare/remove-unused.js'
 import { isFloatType } from './scalar.js'
@@ -52,7 +53,7 @@ export interface TrainingGraph {
  * Turns a model with attached branches into its training graph. Inference graphs stay as they are: make it from a copy of the model.
  *
  * @throws {FourierFTError} `INVALID_OPTION` if the model has no such output, or no target affects it; `UNSUPPORTED` for an operator without a
- *   gradient rule. The model is then unchanged.
+ *   gradient rule; `INVALID_ONNX` for a file whose nodes are not in an order of execution. The model is then unchanged.
  */
 export function makeTrainingGraph(
   model: OnnxModel,
@@ -76,6 +77,7 @@ export function makeTrainingGraph(
     )
   return model.transaction(() => {
     removeUnused(model, [loss.output])
+    checkOrder(graph)
     prepareTraining(model, { targets })
     const forward = new Backward(graph, { analysis: new Analysis(model), opset: 0, target: '' })
     const dataType = forward.typeOf(loss.output)

@@ -86,7 +86,7 @@ describe('memoryBudget', () => {
     const trainer = await open({ memory: 'auto', memoryBudget: needs.lean })
     await trainer.step(makeBatch(1))
     expect(trainer.memory).toBe('fast')
-    const [{ step }, loss] = await Promise.all([trainer.step(batch), trainer.evaluate([batch])])
+    const [{ step }, { loss }] = await Promise.all([trainer.step(batch), trainer.evaluate([batch])])
     expect([step, Number.isFinite(loss), trainer.memory]).toEqual([2, true, 'lean'])
     expect(await needOf(trainer.step(makeBatch(17)))).toBeGreaterThan(needs.lean)
     expect(trainer.steps).toBe(2)

@@ -256,7 +256,10 @@ export class Trainer {
     const training = isSeparate ? await this.#openEvaluation() : this.#training.current
     return measure(training, data, {
       metrics,
-      run: (batch, fetches, blocks) => this.#run(training, batch, { fetches, blocks }),
+      run: async (batch, fetches, blocks) => {
+        const session = isSeparate ? training : await this.#training.sessionFor(batch.feeds ?? {})
+        return this.#run(session, batch, { fetches, blocks })
+      },
     })
   }
 
