@@ -7,7 +7,7 @@ import type { RunLength } from './measure.js'
 import { benchmarkNative } from './native.js'
 import { benchmarkOnnxRuntime } from './onnxruntime.js'
 import { benchmarkTfjs } from './tfjs.js'
-import { benchmarkTraining } from './training.js'
+import { benchmarkDecoder, benchmarkQuantised, benchmarkTraining, benchmarkTwelveLayers } from './training.js'
 import { benchmarkTransformers } from './transformers.js'
 
 const RUNTIMES: Readonly<Record<string, (runLength: RunLength) => Promise<void>>> = {
@@ -17,6 +17,9 @@ const RUNTIMES: Readonly<Record<string, (runLength: RunLength) => Promise<void>>
   tfjs: (runLength) => benchmarkTfjs(runLength, 'wasm'),
   'tfjs-node': (runLength) => benchmarkTfjs(runLength, 'node'),
   training: benchmarkTraining,
+  'training-12-layers': benchmarkTwelveLayers,
+  'training-decoder': benchmarkDecoder,
+  'training-q4': benchmarkQuantised,
   transformers: benchmarkTransformers,
 }
 
