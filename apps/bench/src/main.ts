@@ -8,6 +8,7 @@ import { benchmarkNative } from './native.js'
 import { benchmarkOnnxRuntime } from './onnxruntime.js'
 import { benchmarkTfjs } from './tfjs.js'
 import { benchmarkDecoder, benchmarkQuantised, benchmarkTraining, benchmarkTwelveLayers } from './training.js'
+import { benchmarkWasmTraining } from './training-wasm.js'
 import { benchmarkTransformers } from './transformers.js'
 
 const RUNTIMES: Readonly<Record<string, (runLength: RunLength) => Promise<void>>> = {
@@ -20,6 +21,7 @@ const RUNTIMES: Readonly<Record<string, (runLength: RunLength) => Promise<void>>
   'training-12-layers': benchmarkTwelveLayers,
   'training-decoder': benchmarkDecoder,
   'training-q4': benchmarkQuantised,
+  'training-wasm': benchmarkWasmTraining,
   transformers: benchmarkTransformers,
 }
 

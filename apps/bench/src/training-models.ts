@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, renameSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { FourierFTError } from '@fourierft/core'
-import type { StepCosts } from './training-process.js'
+import type { StepCosts } from './fresh-process.js'
 
 export interface TrainedModel {
   /** `encoder`: BERT with a classifier of two classes. `decoder`: LLaMA with 16 000 words. */

@@ -15,16 +15,9 @@ import {
   type TrainingBatch,
 } from '@fourierft/onnxruntime'
 import * as ort from 'onnxruntime-node'
-import { peakMemory } from './fresh-process.js'
+import { measureSteps, processorTime, type StepCosts } from './fresh-process.js'
 import { median } from './measure.js'
 import type { TrainedModel } from './training-models.js'
-
-export interface StepCosts {
-  /** The processor time of each step, without the first one. */
-  readonly milliseconds: readonly number[]
-  /** Bytes: the peak of the resident memory of the process. */
-  readonly peak: number
-}
 
 /** The shares of a step's elapsed time. */
 export interface Split {
@@ -53,11 +46,6 @@ const N = 1000
 const WORDS = 16_000
 /** Their names in BERT and in LLaMA. */
 const QUERY_AND_VALUE = '.*\\.(query|value|q_proj|v_proj)'
-
-const processorTime = () => {
-  const { user, system } = process.cpuUsage()
-  return (user + system) / 1000
-}
 
 function batchOf(kind: TrainedModel['kind'], rows: number, tokens: number): TrainingBatch {
   const dims = [rows, tokens]
@@ -95,17 +83,6 @@ const createAdapterTrainer = (session: AdaptedSession) =>
     loss: crossEntropy(session.outputNames.at(-1) as string),
   })
 
-async function repeat(steps: number, step: () => Promise<unknown>): Promise<StepCosts> {
-  await step()
-  const milliseconds: number[] = []
-  for (let i = 0; i < steps; i++) {
-    const start = processorTime()
-    await step()
-    milliseconds.push(processorTime() - start)
-  }
-  return { milliseconds, peak: peakMemory() }
-}
-
 async function trainingSteps(
   path: string,
   batch: TrainingBatch,
@@ -115,12 +92,12 @@ async function trainingSteps(
   const session = await open(path, { native })
   await addAdapter(session)
   const trainer = await createAdapterTrainer(session)
-  return repeat(steps, () => trainer.step(batch))
+  return measureSteps(steps, () => trainer.step(batch))
 }
 
 async function forwardPasses(path: string, { feeds }: TrainingBatch, steps: number): Promise<StepCosts> {
   const session = await ort.InferenceSession.create(path, ONE_THREAD)
-  return repeat(steps, () => session.run(feeds))
+  return measureSteps(steps, () => session.run(feeds))
 }
 
 /** An event of ONNX Runtime's profile. */

@@ -3,7 +3,7 @@
  * step, and the creation of a trainer. A round runs each case in a fresh process (`training-process.ts`, `python/training_peer.py`), one after the
  * other, on one thread; ratios are computed within a round.
  */
-import { inFreshProcess } from './fresh-process.js'
+import { inFreshProcess, type StepCosts } from './fresh-process.js'
 import { formatRatio, formatWithGoal, median, printSection, type RunLength, ratio } from './measure.js'
 import { findEncoder } from './sentence-encoder.js'
 import {
@@ -13,7 +13,7 @@ import {
   quantisedModel,
   type TrainedModel,
 } from './training-models.js'
-import type { Creation, Split, StepCosts } from './training-process.js'
+import type { Creation, Split } from './training-process.js'
 
 const QUICK = { layers: 2, width: 128, rows: 2, tokens: 16 }
 const ENCODER: TrainedModel = { kind: 'encoder', layers: 4, width: 768, rows: 8, tokens: 128 }
