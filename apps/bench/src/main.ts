@@ -8,6 +8,7 @@ import { benchmarkNative } from './native.js'
 import { benchmarkOnnxRuntime } from './onnxruntime.js'
 import { benchmarkTfjs } from './tfjs.js'
 import { benchmarkDecoder, benchmarkQuantised, benchmarkTraining, benchmarkTwelveLayers } from './training.js'
+import { benchmarkBranch } from './training-branch.js'
 import { benchmarkWasmTraining } from './training-wasm.js'
 import { benchmarkTransformers } from './transformers.js'
 
@@ -22,6 +23,7 @@ const RUNTIMES: Readonly<Record<string, (runLength: RunLength) => Promise<void>>
   'training-decoder': benchmarkDecoder,
   'training-q4': benchmarkQuantised,
   'training-wasm': benchmarkWasmTraining,
+  'training-branch': benchmarkBranch,
   transformers: benchmarkTransformers,
 }
 
