@@ -36,15 +36,13 @@ def main():
          ctypes.byref(plan))
     c, grad_c, scalings = floats(1, N), floats(1, N), np.full(1, 150, np.float32)
     tokens = ctypes.c_int64(options.tokens)
-    # As in a model, each branch has its own y; gradients of x go from branch to branch.
-    x, grad_x, grad_y = (floats(options.tokens, d) for _ in range(3))
-    y = [floats(options.tokens, d) for _ in range(options.branches)]
+    x, y, grad_x, grad_y = (floats(options.tokens, d) for _ in range(4))
     common = (plan, c, ctypes.c_int32(1), scalings, ctypes.c_int(0), x)
 
     def step():
-        for output in y:
-            call(library.fourierft_forward, *common, tokens, None, output, None)
-        for _ in y:
+        for _ in range(options.branches):
+            call(library.fourierft_forward, *common, tokens, None, y, None)
+        for _ in range(options.branches):
             call(library.fourierft_backward, *common, grad_y, tokens, None, grad_c, grad_x, None)
 
     step()

@@ -70,7 +70,7 @@ export async function benchmarkBranch(runLength: RunLength): Promise<void> {
   const of = (name: 'inside' | 'alone', tokens: number) => times[name].get(tokens) as number[]
   printSection(
     'A branch, forward and backward',
-    `FourierFT and FourierFTGrad in ONNX Runtime, with the sum of the gradients of x, as a multiple of the kernel by itself; ${width} × ${width}, n = ${N}`,
+    `FourierFT and FourierFTGrad in ONNX Runtime, as a multiple of the kernel by itself; ${width} × ${width}, n = ${N}`,
   )
   for (const tokens of [SMALL, LARGE])
     console.log(

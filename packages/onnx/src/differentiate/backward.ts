@@ -34,6 +34,8 @@ export class Backward {
   readonly #analysis: Analysis
   readonly #types = new Map<string, number>()
   readonly #cached = new Map<string, string>()
+  /** The number of nodes that have names. */
+  #named = 0
 
   readonly #opset: number
   readonly #target: string
@@ -59,10 +61,22 @@ export class Backward {
     attributes: Attributes = {},
     domain = '',
   ): string[] {
-    const id = `${PREFIX}${opType}_${this.nodes.length}`
-    const outputs = Array.from({ length: count }, (_, i) => (i === 0 ? id : `${id}.${i}`))
-    this.nodes.push({ name: id, opType, inputs, outputs, attributes, ...(domain !== '' && { domain }) })
+    const outputs = this.newNames(opType, count)
+    this.nodes.push({
+      name: outputs[0],
+      opType,
+      inputs,
+      outputs,
+      attributes,
+      ...(domain !== '' && { domain }),
+    })
     return outputs
+  }
+
+  /** Names for the outputs of a node that is added later. */
+  newNames(opType: string, count: number): string[] {
+    const id = `${PREFIX}${opType}_${this.#named++}`
+    return Array.from({ length: count }, (_, i) => (i === 0 ? id : `${id}.${i}`))
   }
 
   /** Adds a node once: later calls with the same arguments give the same value. */
