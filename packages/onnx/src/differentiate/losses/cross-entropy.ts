@@ -2,6 +2,7 @@
 import { FourierFTError } from '@fourierft/core'
 import { DataType } from '../../model/schema.js'
 import { type BuiltLoss, LABELS, LABELS_CHECK, type Loss, type LossContext } from './loss.js'
+import { selectedScores } from './selected-scores.js'
 
 export interface CrossEntropyOptions {
   /** Positions with this label do not count. Default: −100, as in PyTorch. */
@@ -56,18 +57,17 @@ interface Settings {
 function build(
   output: string,
   { ignoreIndex, labelSmoothing, weights }: Settings,
-  { list, dataType }: LossContext,
+  { list, dataType, forward }: LossContext,
 ): BuiltLoss {
   const { add, constant, float, multiply, plus, minus, total } = list
-  const classes = list.sizeOf(output, -1)
-  const leading = add('Slice', [add('Shape', [output]), constant([0]), constant([-1])])
+  const scores = selectedScores(list, output, forward)
+  const { classes, leading } = scores
   const labels = add('Reshape', [list.checked(LABELS_CHECK, LABELS, leading), constant([-1])])
   const isCounted = add('Not', [add('Equal', [labels, constant([ignoreIndex])])])
   const positions = add('Reshape', [add('NonZero', [isCounted]), constant([-1])])
   const column = add('Reshape', [add('Gather', [labels, positions]), constant([-1, 1])])
 
-  const rows = list.reshape(output, [constant([-1]), classes])
-  const counted = add('Gather', [rows, positions], { axis: { int: 0 } })
+  const counted = scores.select(positions)
   const logits = dataType === DataType.float ? counted : list.cast(counted, DataType.float)
   const logarithms = add('LogSoftmax', [logits], { axis: { int: 1 } })
   const atLabel = (values: string) => add('GatherElements', [values, column], { axis: { int: 1 } })
@@ -97,18 +97,16 @@ function build(
   const count = total(labelWeights ?? ones)
 
   const labelPart = certain(labelWeights ?? ones)
-  const targetSum = shares === undefined ? labelPart : plus(labelPart, total(shares))
-  const scaled = multiply(add('Exp', [logarithms]), targetSum)
+  const targetSum = () => (shares === undefined ? labelPart : plus(labelPart, total(shares)))
+  const probabilities = add('Exp', [logarithms])
+  // The targets of a row add up to 1 if classes have no weights.
+  const scaled = classWeights === undefined ? probabilities : multiply(probabilities, targetSum())
   const withoutShares = shares === undefined ? scaled : minus(scaled, shares)
   const gradient = add('ScatterElements', [withoutShares, column, minus(atLabel(withoutShares), labelPart)], {
     axis: { int: 1 },
   })
   const typed = dataType === DataType.float ? gradient : list.cast(gradient, dataType)
-  const zeros = add('Expand', [add('CastLike', [float(0), output]), add('Shape', [rows])])
-  const places = add('Reshape', [positions, constant([-1, 1])])
-  const all = add('ScatterND', [zeros, places, typed])
-  const seed = add('Reshape', [all, add('Shape', [output])])
-  return { nodes: list.nodes, sum, count, seeds: new Map([[output, seed]]) }
+  return { nodes: list.nodes, sum, count, seeds: new Map([scores.seed(typed)]) }
 }
 
 function invalid(option: string, expected: string, received: unknown): FourierFTError {

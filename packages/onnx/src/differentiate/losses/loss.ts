@@ -2,8 +2,10 @@
 
 import { DOMAIN } from '../../attach/functions/branch-function.js'
 import type { NewNode } from '../../model/encode.js'
+import type { OnnxNode } from '../../model/graph.js'
 import { NodeList } from '../../model/node-list.js'
 import { DataType } from '../../model/schema.js'
+import type { Backward } from '../backward.js'
 
 /** The values that a loss adds to a graph. Sums of several batches, divided by the sum of their counts, are the loss of all of them. */
 export interface BuiltLoss {
@@ -20,6 +22,8 @@ export interface LossContext {
   /** The element type of an output: a number of {@link DataType}. */
   readonly dataType: number
   readonly list: LossNodes
+  /** What is known of the model's values. */
+  readonly forward: Backward
 }
 
 export interface Loss {
@@ -69,6 +73,20 @@ export class LossNodes extends NodeList {
   /** The sum over one axis, which keeps size 1. */
   readonly sumOver = (value: string, axis: number): string =>
     this.add('ReduceSum', [value, this.constant([axis])], { keepdims: { int: 1 } })
+
+  /** Copies a node of one output whose attributes are integers. Returns the copy's output. */
+  readonly copy = ({ opType, domain, attributes }: OnnxNode, inputs: readonly string[]): string => {
+    const output = this.add(opType, inputs)
+    const integers = Array.from(attributes.values(), ({ name, int = 0n }) => [name, { int }] as const)
+    this.nodes[this.nodes.length - 1] = {
+      opType,
+      domain,
+      inputs,
+      outputs: [output],
+      attributes: Object.fromEntries(integers),
+    }
+    return output
+  }
 
   /** Reshapes a value in a node with that name. It fails if the number of elements differs. */
   readonly checked = (name: string, value: string, shape: string): string => {
