@@ -76,7 +76,7 @@ export function makeTrainingGraph(model: OnnxModel, { loss, targets }: TrainingG
           : Array.from({ length: rank - missingAxes }, (_, i) => `${LABELS}_${i}`)
       graph.addInput({ name: LABELS, dataType, dims })
     }
-    const built = loss.build({ list: new LossNodes(), dataType, forward })
+    const built = loss.build({ list: new LossNodes(model.opsetImports.get('') ?? 0), dataType, forward })
     const last = graph.nodes.at(-1)
     if (last) graph.insertAfter(last, built.nodes)
     const gradients = differentiate(model, { seeds: built.seeds, targets })

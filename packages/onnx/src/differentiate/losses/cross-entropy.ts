@@ -69,7 +69,9 @@ function build(
 
   const counted = scores.select(positions)
   const logits = dataType === DataType.float ? counted : list.cast(counted, DataType.float)
-  const logarithms = add('LogSoftmax', [logits], { axis: { int: 1 } })
+  const probabilities = add('Softmax', [logits], { axis: { int: 1 } })
+  // ln Σ exp(x), from the largest score and its probability: ln p = x − ln Σ exp(x). The logarithms of all probabilities would be another copy.
+  const partition = minus(list.largestOver(logits, 1), add('Log', [list.largestOver(probabilities, 1)]))
   const atLabel = (values: string) => add('GatherElements', [values, column], { axis: { int: 1 } })
 
   const smoothing = labelSmoothing > 0 ? float(labelSmoothing) : undefined
@@ -90,15 +92,14 @@ function build(
           list.cast(classes, DataType.float),
         ])
 
-  const likelihood = certain(weighted(atLabel(logarithms)))
-  const spread = shares === undefined ? undefined : total(multiply(logarithms, shares))
+  const likelihood = certain(weighted(minus(atLabel(logits), partition)))
+  const spread = shares === undefined ? undefined : total(multiply(minus(logits, partition), shares))
   const sum = add('Neg', [spread === undefined ? total(likelihood) : plus(total(likelihood), spread)])
   const ones = add('CastLike', [add('Not', [add('Equal', [column, constant([ignoreIndex])])]), logits])
   const count = total(labelWeights ?? ones)
 
   const labelPart = certain(labelWeights ?? ones)
   const targetSum = () => (shares === undefined ? labelPart : plus(labelPart, total(shares)))
-  const probabilities = add('Exp', [logarithms])
   // The targets of a row add up to 1 if classes have no weights.
   const scaled = classWeights === undefined ? probabilities : multiply(probabilities, targetSum())
   const withoutShares = shares === undefined ? scaled : minus(scaled, shares)

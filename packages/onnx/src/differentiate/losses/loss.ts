@@ -53,8 +53,12 @@ export const PAIRS_CHECK = `${DOMAIN}.check of pairs`
 
 /** Nodes that compute a loss in float32. */
 export class LossNodes extends NodeList {
-  constructor() {
+  readonly #opset: number
+
+  /** @param opset the model's version of the standard operators */
+  constructor(opset: number) {
     super(`${DOMAIN}.loss.`)
+    this.#opset = opset
   }
 
   readonly float = (values: number | readonly number[]): string => {
@@ -87,6 +91,12 @@ export class LossNodes extends NodeList {
     }
     return output
   }
+
+  /** The largest number along one axis, which keeps size 1. */
+  readonly largestOver = (value: string, axis: number): string =>
+    this.#opset < 18
+      ? this.add('ReduceMax', [value], { axes: { ints: [axis] } })
+      : this.add('ReduceMax', [value, this.constant([axis])])
 
   /** Reshapes a value in a node with that name. It fails if the number of elements differs. */
   readonly checked = (name: string, value: string, shape: string): string => {
