@@ -35,7 +35,7 @@ const PLANS: Readonly<Record<RunLength, Plan>> = {
     rows: 8,
     tokens: 64,
     steps: 3,
-    rounds: 5,
+    rounds: 3,
   },
 }
 

@@ -35,7 +35,7 @@ export const benchmarkTwelveLayers = async (runLength: RunLength) => {
 }
 
 export const benchmarkDecoder = async (runLength: RunLength) => {
-  againstPeers(sized(DECODER, runLength), runLength, 5)
+  againstPeers(sized(DECODER, runLength), runLength, 3)
 }
 
 /** Compares a model of 4-bit weights with the same model in float32. */
@@ -51,7 +51,7 @@ export async function benchmarkQuantised(runLength: RunLength): Promise<void> {
     'q4, native': () => measure('native', quantised, model, steps),
     'q4, portable': () => measure('portable', quantised, model, steps),
   }
-  const measured = rounds(cases, isFull ? 5 : 1)
+  const measured = rounds(cases, isFull ? 3 : 1)
   printSection('A training step with weights of 4 bits', describe(model))
   const baseline = 'float32, native'
   const goal = isFull ? 1.3 : undefined
