@@ -95,7 +95,7 @@ class CpuKernel : public Kernel<fourierft_plan> {
     const View grad_coefficients = View::output(context, 0, in.coefficients.dims);
     const View grad_x = View::output(context, 1, in.x.dims);
     std::memset(grad_coefficients.data, 0, static_cast<size_t>(grad_coefficients.count()) * sizeof(float));
-    std::memset(grad_x.data, 0, op.bytes_of(grad_x.count()));
+    if (grad_x.data != in.grad_base.data) std::memcpy(grad_x.data, in.grad_base.data, op.bytes_of(grad_x.count()));
     if (token_adapters.is_none()) return;
     const auto plan = plan_of(in, kCpu, make_plan);
     const std::vector<float> scalings(static_cast<size_t>(token_adapters.adapters(in)), 1.0f);

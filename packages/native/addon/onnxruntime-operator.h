@@ -34,6 +34,8 @@ struct View {
   void* data = nullptr;
   std::vector<int64_t> dims;
 
+  View() = default;
+
   static View input(Handle context, size_t index);
   static View output(Handle context, size_t index, const std::vector<int64_t>& dims);
 
@@ -47,11 +49,11 @@ struct View {
   explicit View(Handle value);
 };
 
-// The inputs of a call. The constructor checks that x and `other` (base or grad_y) have the same number of tokens, and coefficients and entries
-// the same n.
+// The inputs of a call. The constructor checks that x and `other` (base or grad_y) have the same number of tokens, grad_base the shape of x, and
+// coefficients and entries the same n.
 struct Inputs {
   const FourierFTOperator& op;
-  View x, other, coefficients, rows, entries;
+  View x, other, grad_base, coefficients, rows, entries;  // grad_base: only of a gradient
   int64_t d1 = 0, d2 = 0, n = 0, tokens = 0, adapters = 0;
 
   Inputs(const FourierFTOperator& op, Handle context);

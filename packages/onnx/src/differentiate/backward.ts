@@ -36,6 +36,8 @@ export class Backward {
   readonly #cached = new Map<string, string>()
   /** The new nodes by output. */
   readonly #producers = new Map<string, NewNode>()
+  /** The number of nodes that have names. */
+  #named = 0
 
   readonly #opset: number
   readonly #target: string
@@ -63,12 +65,24 @@ export class Backward {
   ): string[] {
     // A small file may have a node whose gradient has very many nodes.
     this.graph.budget?.check('node', this.nodes.length + 1, this.graph)
-    const id = `${PREFIX}${opType}_${this.nodes.length}`
-    const outputs = Array.from({ length: count }, (_, i) => (i === 0 ? id : `${id}.${i}`))
-    const node = { name: id, opType, inputs, outputs, attributes, ...(domain !== '' && { domain }) }
+    const outputs = this.newNames(opType, count)
+    const node = {
+      name: outputs[0],
+      opType,
+      inputs,
+      outputs,
+      attributes,
+      ...(domain !== '' && { domain }),
+    }
     this.nodes.push(node)
     for (const output of outputs) this.#producers.set(output, node)
     return outputs
+  }
+
+  /** Names for the outputs of a node that is added later. */
+  newNames(opType: string, count: number): string[] {
+    const id = `${PREFIX}${opType}_${this.#named++}`
+    return Array.from({ length: count }, (_, i) => (i === 0 ? id : `${id}.${i}`))
   }
 
   /** Adds a node once: later calls with the same arguments give the same value. */

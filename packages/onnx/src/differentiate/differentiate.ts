@@ -13,6 +13,7 @@ import { foldGelu } from './fold/fold-gelu.js'
 import { selectEarly } from './fold/select-early.js'
 import { GRADIENT_RULES, isConstantOperator, operatorName } from './gradient-rules.js'
 import { type BackwardPass, keepOrRecompute, type MemoryPolicy } from './keep-or-recompute.js'
+import type { GradientPart } from './rule.js'
 import { isFloatType } from './scalar.js'
 import { estimateStepMemory, type StepMemory } from './step-memory.js'
 import { unfoldFused } from './unfold/unfold-fused.js'
@@ -72,6 +73,7 @@ export function differentiate(
       differentiateNode(node, { active, gradients, backward })
       while (owners.length < backward.nodes.length) owners.push(node)
     }
+    gradients.complete()
     const found = new Map(
       targets.flatMap((target) => {
         const gradient = gradients.of(target)
@@ -97,9 +99,10 @@ export function differentiate(
   })
 }
 
-/** ∂L/∂value by value, while it is summed up. */
+/** ∂L/∂value by value. The parts of a value's gradient are summed up when the gradient is first read: after all nodes that read the value. */
 class Gradients {
-  readonly #parts = new Map<string, string>()
+  readonly #parts = new Map<string, GradientPart[]>()
+  readonly #sums = new Map<string, string>()
   readonly #backward: Backward
 
   constructor(backward: Backward) {
@@ -107,12 +110,28 @@ class Gradients {
   }
 
   of(value: string): string | undefined {
-    return this.#parts.get(value)
+    const parts = this.#parts.get(value)
+    const known = this.#sums.get(value)
+    if (known !== undefined || parts === undefined) return known
+    const values = parts.filter((part) => typeof part === 'string')
+    const added = parts.filter((part) => typeof part === 'function')
+    const [first = this.#backward.zerosLike(value), ...others] = values
+    const sum = others.reduce((total, part) => this.#backward.add(total, part), first)
+    const result = added.reduce((total, addTo) => addTo(total), sum)
+    this.#sums.set(value, result)
+    return result
   }
 
-  add(value: string, gradient: string): void {
-    const sum = this.#parts.get(value)
-    this.#parts.set(value, sum === undefined ? gradient : this.#backward.add(sum, gradient))
+  add(value: string, part: GradientPart): void {
+    const parts = this.#parts.get(value)
+    if (parts) parts.push(part)
+    else this.#parts.set(value, [part])
+  }
+
+  /** Adds the nodes that wait for the sum of the other parts: other gradients come from the same nodes. */
+  complete(): void {
+    for (const [value, parts] of this.#parts)
+      if (parts.some((part) => typeof part === 'function')) this.of(value)
   }
 }
 

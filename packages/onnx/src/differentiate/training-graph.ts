@@ -103,7 +103,8 @@ export function makeTrainingGraph(
     const isScaled =
       hasGradients &&
       Array.from(activeValues(graph, targets)).some((value) => forward.typeOf(value) === DataType.float16)
-    const built = loss.build({ list: new LossNodes({ dataType, isScaled }) })
+    const opset = model.opsetImports.get('') ?? 0
+    const built = loss.build({ list: new LossNodes({ dataType, isScaled, opset }), forward })
     const lossScale = built.nodes.some(({ inputs }) => inputs.includes(LOSS_SCALE)) ? LOSS_SCALE : undefined
     if (lossScale) graph.addInput({ name: lossScale, dataType: DataType.float, dims: [] })
     const last = graph.nodes.at(-1)

@@ -5,7 +5,8 @@ import type { AdaptedSession } from '../adapted-session.js'
 import { createSession } from '../create-session.js'
 import type { Ort } from '../ort.js'
 import { smallModel } from '../trainer/__fixtures__/small-model.js'
-import { type TrainableSession, Trainer, type TrainingBatch } from '../trainer/trainer.js'
+import type { TrainableSession } from '../trainer/trainable.js'
+import { Trainer, type TrainingBatch } from '../trainer/trainer.js'
 import { SHAPES } from './two-layers.js'
 
 /** The abilities that sessions do not have, for the option `lacks` of `testAdapters`. */
