@@ -29,6 +29,8 @@ struct FourierFTOperator : Operator {
 void set_cpu_kernel(FourierFTOperator& op);
 void set_cuda_kernel(FourierFTOperator& op);
 
+constexpr size_t kBase = 1, kCoefficients = 2, kEntries = 4, kTables = 5;  // indices of inputs; the tables are one variadic input
+
 // A view of an input or output tensor of a call.
 struct View {
   void* data = nullptr;
@@ -44,8 +46,12 @@ struct View {
   }
 
  private:
+  View() = default;
   explicit View(Handle value);
 };
+
+// Whether a call has no coefficients. Most layers of a session with many adapters have none, so this reads nothing else.
+bool is_inactive(Handle context);
 
 // The inputs of a call. The constructor checks that x and `other` (base or grad_y) have the same number of tokens, and coefficients and entries
 // the same n.

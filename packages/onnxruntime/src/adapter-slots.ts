@@ -7,6 +7,8 @@ import {
   type AttachedInputs,
   attachBranches,
   bakeBranches,
+  type JoinedCoefficients,
+  joinCoefficients,
   type OnnxModel,
   type ReadExternal,
 } from '@fourierft/onnx'
@@ -71,12 +73,23 @@ export function slotsFor(adapters: readonly SessionAdapter[]): AdapterSlots {
   }
 }
 
-/** Adds slots to their model. */
-export function attachSlots(model: OnnxModel, slots: AdapterSlots): AttachedInputs {
+/** The inputs of a model with slots. */
+export interface SlotInputs extends AttachedInputs {
+  /** The inputs that replace those for coefficients; undefined if each module has its own. */
+  readonly joined: readonly JoinedCoefficients[] | undefined
+}
+
+/**
+ * Adds slots to their model.
+ *
+ * @param joins whether the modules share inputs for their coefficients, where that is possible
+ */
+export function attachSlots(model: OnnxModel, slots: AdapterSlots, joins: boolean): SlotInputs {
   const layerAt = layersByKey(model)
   const branches = Array.from(slots.branches, ([key, branch]) => ({ ...branch, layer: layerAt(key) }))
   const replaceable = Array.from(slots.replaceable, ([key, layer]) => ({ ...layer, layer: layerAt(key) }))
-  return attachBranches(model, branches, { replaceable })
+  const inputs = attachBranches(model, branches, { replaceable })
+  return { ...inputs, joined: joins ? joinCoefficients(model, inputs.coefficients) : undefined }
 }
 
 /** Writes adapters into the weights of their model: scale · ΔW, and the modules that the adapters replace. */
