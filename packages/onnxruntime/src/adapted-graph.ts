@@ -117,8 +117,7 @@ export class AdaptedGraph {
     ofModules: ReadonlyMap<string, { readonly data: Float32Array; readonly n: number }>,
     { coefficients, joined }: SlotInputs,
   ): Record<string, Tensor> {
-    const floats = (data: Float32Array, n: number) =>
-      new this.#Tensor('float32', data, [data.length / n, n])
+    const floats = (data: Float32Array, n: number) => new this.#Tensor('float32', data, [data.length / n, n])
     if (joined === undefined)
       return Object.fromEntries(
         Array.from(ofModules, ([module, { data, n }]) => [

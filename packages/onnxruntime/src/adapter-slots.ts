@@ -8,6 +8,7 @@ import {
   attachBranches,
   bakeBranches,
   type JoinedCoefficients,
+  type JoinOptions,
   joinCoefficients,
   type OnnxModel,
   type ReadExternal,
@@ -82,14 +83,18 @@ export interface SlotInputs extends AttachedInputs {
 /**
  * Adds slots to their model.
  *
- * @param joins whether the modules share inputs for their coefficients, where that is possible
+ * @param join how the modules share inputs for their coefficients; undefined if each of them gets its own
  */
-export function attachSlots(model: OnnxModel, slots: AdapterSlots, joins: boolean): SlotInputs {
+export function attachSlots(
+  model: OnnxModel,
+  slots: AdapterSlots,
+  join: JoinOptions | undefined,
+): SlotInputs {
   const layerAt = layersByKey(model)
   const branches = Array.from(slots.branches, ([key, branch]) => ({ ...branch, layer: layerAt(key) }))
   const replaceable = Array.from(slots.replaceable, ([key, layer]) => ({ ...layer, layer: layerAt(key) }))
   const inputs = attachBranches(model, branches, { replaceable })
-  return { ...inputs, joined: joins ? joinCoefficients(model, inputs.coefficients) : undefined }
+  return { ...inputs, joined: join && joinCoefficients(model, inputs.coefficients, join) }
 }
 
 /** Writes adapters into the weights of their model: scale · ΔW, and the modules that the adapters replace. */

@@ -68,7 +68,8 @@ export class ModelSessions {
     if (slots.branches.size + slots.replaceable.size === 0)
       return this.graphWithoutSlots(await this.#create(await this.#file.unchanged()))
     const { model, ...externalData } = opened ?? (await this.openModel())
-    const inputs = attachSlots(model, slots, runsOnCpu(this.#options))
+    const join = runsOnCpu(this.#options) ? { isPortable: this.nativeProblem !== undefined } : undefined
+    const inputs = attachSlots(model, slots, join)
     return new AdaptedGraph(
       await this.#create({ bytes: model.toBytes(), ...externalData }),
       this.#ort,
