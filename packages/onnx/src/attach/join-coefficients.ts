@@ -36,7 +36,7 @@ const PREFIX = `${DOMAIN}.joined.`
  * Replaces the inputs for coefficients by two inputs for each n. On a GPU a `Split` can have only a few outputs: join only for the CPU.
  *
  * @param coefficients module → its input, as `attachBranches` returns them
- * @returns undefined if the model is unchanged, because that would not save inputs, or the opset is below 13
+ * @returns undefined if the opset is below 13; the model is then unchanged
  */
 export function joinCoefficients(
   model: OnnxModel,
@@ -45,9 +45,8 @@ export function joinCoefficients(
 ): readonly JoinedCoefficients[] | undefined {
   const { graph } = model
   const [first] = graph.nodes
-  const groups = modulesByN(graph, coefficients)
   if ((model.opsetImports.get('') ?? 0) < SPLIT_SIZES_AS_INPUT || !first) return undefined
-  if (2 * groups.size >= coefficients.size) return undefined
+  const groups = modulesByN(graph, coefficients)
   return model.transaction(() => {
     graph.removeInputs(new Set(coefficients.values()))
     const list = new NodeList(PREFIX)
