@@ -16,7 +16,7 @@ import { encoderFeeds, findEncoder } from './sentence-encoder.js'
 
 const ONE_THREAD = { intraOpNumThreads: 1, interOpNumThreads: 1 }
 const GOAL = 1.02
-const ROUNDS = 9
+const ROUNDS = 5
 const CASES = ['plain', 'repeat', 'native', 'portable'] as const
 type Name = (typeof CASES)[number]
 

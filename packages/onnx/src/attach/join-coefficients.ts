@@ -35,6 +35,8 @@ const PREFIX = `${DOMAIN}.joined.`
 /**
  * Replaces the inputs for coefficients by two inputs for each n. On a GPU a `Split` can have only a few outputs: join only for the CPU.
  *
+ * `detachBranches` and `makeTrainingGraph` need the model as it was before.
+ *
  * @param coefficients module → its input, as `attachBranches` returns them
  * @returns undefined if the opset is below 13; the model is then unchanged
  */
