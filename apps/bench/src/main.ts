@@ -2,6 +2,7 @@
 import { FourierFTError } from '@fourierft/core'
 import { Command, Option } from 'commander'
 import { benchmarkCore } from './core.js'
+import { benchmarkIdle } from './idle.js'
 import { describeMachine } from './machine.js'
 import type { RunLength } from './measure.js'
 import { benchmarkNative } from './native.js'
@@ -14,6 +15,7 @@ import { benchmarkTransformers } from './transformers.js'
 
 const RUNTIMES: Readonly<Record<string, (runLength: RunLength) => Promise<void>>> = {
   core: benchmarkCore,
+  idle: benchmarkIdle,
   native: benchmarkNative,
   onnxruntime: benchmarkOnnxRuntime,
   tfjs: (runLength) => benchmarkTfjs(runLength, 'wasm'),

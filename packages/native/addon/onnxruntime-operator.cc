@@ -139,13 +139,26 @@ View View::input(Handle context, size_t index) {
 View View::output(Handle context, size_t index, const std::vector<int64_t>& dims) {
   Handle value = nullptr;
   check(api.KernelContext_GetOutput(context, index, dims.data(), dims.size(), &value));
-  return View(value);
+  View view;
+  view.dims = dims;
+  check(api.GetTensorMutableData(value, &view.data));
+  return view;
 }
 
 int64_t View::count() const {
   int64_t product = 1;
   for (const int64_t dim : dims) product *= dim;
   return product;
+}
+
+bool is_inactive(Handle context) {
+  Handle value = nullptr, info = nullptr;
+  check(api.KernelContext_GetInput(context, kCoefficients, &value));
+  check(api.GetTensorTypeAndShape(value, &info));
+  const std::unique_ptr<void, void (*)(Handle)> released(info, api.ReleaseTensorTypeAndShapeInfo);
+  size_t count = 0;
+  check(api.GetTensorShapeElementCount(info, &count));
+  return count == 0;
 }
 
 Inputs::Inputs(const FourierFTOperator& op, Handle context)

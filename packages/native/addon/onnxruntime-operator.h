@@ -29,6 +29,8 @@ struct FourierFTOperator : Operator {
 void set_cpu_kernel(FourierFTOperator& op);
 void set_cuda_kernel(FourierFTOperator& op);
 
+constexpr size_t kBase = 1, kCoefficients = 2;  // indices of the inputs of FourierFT
+
 // A view of an input or output tensor of a call.
 struct View {
   void* data = nullptr;
@@ -48,6 +50,9 @@ struct View {
  private:
   explicit View(Handle value);
 };
+
+// Whether a call has no coefficients. Most layers of a session with many adapters have none, so this reads nothing else.
+bool is_inactive(Handle context);
 
 // The inputs of a call. The constructor checks that x and `other` (base or grad_y) have the same number of tokens, grad_base the shape of x, and
 // coefficients and entries the same n.

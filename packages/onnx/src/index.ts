@@ -18,6 +18,11 @@ export {
   type TableName,
 } from './attach/functions/branch-tables.js'
 export { gradientFunction } from './attach/functions/gradient-function.js'
+export {
+  type JoinedCoefficients,
+  type JoinOptions,
+  joinCoefficients,
+} from './attach/join-coefficients.js'
 export type { Replaceable, WeightInputs } from './attach/replaceable-layer.js'
 export type { BakedLayer } from './attach/weight-update.js'
 export type { MemoryPolicy } from './differentiate/keep-or-recompute.js'

@@ -7,6 +7,7 @@ import { type AdapterSlots, attachSlots, bakeAdapters, NO_SLOTS } from './adapte
 import { findAdapterLayers, type LayerContext, type MatchedLayer, namedLayers } from './matched-layers.js'
 import { type ModelBytes, type ModelFile, type OpenModel, readBeside } from './model-source.js'
 import type { ModuleNames } from './module-names.js'
+import { BACKEND } from './native-backend.js'
 import type { Ort } from './ort.js'
 import { type Enqueue, runtimeQueue } from './runtime-queue.js'
 import type { SessionAdapter } from './session-adapter.js'
@@ -91,7 +92,8 @@ export class ModelSessions {
     if (slots.branches.size + slots.replaceable.size === 0)
       return this.graphWithoutSlots(await this.#create(await this.#file.unchanged()))
     const { model, ...externalData } = opened ?? (await this.openModel())
-    const inputs = attachSlots(model, slots)
+    const join = runsOnCpu(this.#options) ? { isPortable: this.nativeProblem !== undefined } : undefined
+    const inputs = attachSlots(model, slots, join)
     return new AdaptedGraph(
       await this.#create({ bytes: model.toBytes(), ...externalData }),
       this.#ort,
@@ -219,6 +221,15 @@ function withSessionConfig(
 ): InferenceSession.SessionOptions {
   const { session, ...extra } = (options.extra ?? {}) as { session?: Record<string, unknown> }
   return { ...options, extra: { ...extra, session: { ...entries, ...session } } }
+}
+
+/** Whether all execution providers compute on the CPU. */
+function runsOnCpu({ executionProviders = [] }: InferenceSession.SessionOptions): boolean {
+  return executionProviders.every((provider) => {
+    const { name, device = 'cpu' }: { name: string; device?: unknown } =
+      typeof provider === 'string' ? { name: provider } : provider
+    return name === 'cpu' || name === 'wasm' || (name === BACKEND && device === 'cpu')
+  })
 }
 
 /** Adds to the options the external data of a model that is passed as bytes, or the folder of these data. */
