@@ -11,7 +11,12 @@ import { BACKEND } from './native-backend.js'
 import type { Ort } from './ort.js'
 import { type Enqueue, runtimeQueue } from './runtime-queue.js'
 import type { SessionAdapter } from './session-adapter.js'
-import { attachForTraining, TrainingSession, type TrainingSettings } from './trainer/training-session.js'
+import {
+  attachForTraining,
+  digestOf,
+  TrainingSession,
+  type TrainingSettings,
+} from './trainer/training-session.js'
 
 /** A change of the model in a file, whenever it is read: for example, a head that is added. */
 export interface ModelChange {
@@ -128,8 +133,10 @@ export class ModelSessions {
     settings: TrainingSettings,
     opened?: OpenModel,
   ): Promise<TrainingSession> {
-    const { model, ...externalData } = opened ?? (await this.openModel())
-    const attached = attachForTraining(model, adapter, settings)
+    const open = opened ?? (await this.openModel())
+    const { model, ...externalData } = open
+    const modelDigest = await digestOf(model, this.readExternal(open))
+    const attached = { ...attachForTraining(model, adapter, settings), modelDigest }
     const session = await this.#create(
       { bytes: model.toBytes(), ...externalData },
       trainingOptions(this.#options, settings.memory ?? 'fast'),

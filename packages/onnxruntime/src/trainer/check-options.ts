@@ -26,6 +26,7 @@ export function checkValues(
 }
 
 export const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && Number(value) >= 1
+export const isPositive = (value: unknown): boolean => typeof value === 'number' && value > 0
 export const isRate = (value: unknown): boolean => Number.isFinite(value) && Number(value) >= 0
 
 export function invalid(option: string, expected: string, received: unknown): FourierFTError {

@@ -11,7 +11,15 @@ import type { Loss, MemoryPolicy } from '@fourierft/onnx'
 import type { InferenceSession, Tensor } from 'onnxruntime-common'
 import type { SessionAdapter } from '../session-adapter.js'
 import { BlockMeter } from './block-meter.js'
-import { checkBatch, checkLoss, checkNames, checkValues, isRate } from './check-options.js'
+import {
+  checkBatch,
+  checkLoss,
+  checkNames,
+  checkValues,
+  invalid,
+  isPositive,
+  isRate,
+} from './check-options.js'
 import type { TrainerState } from './checkpoint.js'
 import type { Dataset } from './dataset.js'
 import { measure, numberOf } from './evaluate.js'
@@ -94,11 +102,9 @@ export class Trainer {
   readonly headLearningRate: number
   readonly #name: string
   readonly #evaluationLoss: Loss
-  /** Whether evaluations have another loss than steps. */
-  readonly #hasEvaluationLoss: boolean
   readonly #session: TrainableSession
   readonly #training: FittingTraining
-  /** Gives the model's outputs. It is opened for the first metric. */
+  /** The session of evaluations, which has no gradients. It is opened for the first one. */
   #evaluation: Promise<TrainingSession> | undefined
   readonly #parameters: Parameters
   #coefficientOptimizer: AdamW
@@ -119,15 +125,13 @@ export class Trainer {
     this.#parameters = new Parameters(adapter, training.current)
     this.#name = name
     this.#evaluationLoss = options.evaluationLoss ?? options.loss
-    this.#hasEvaluationLoss = options.evaluationLoss !== undefined
-    const [layer] = adapter.layers.values()
-    const scaling = Math.abs(layer?.scaling ?? 150)
+    const scaling = scalingOf(adapter)
     this.learningRate = options.learningRate ?? 7.5 / scaling
     this.headLearningRate = options.headLearningRate ?? 1e-3
     this.#maxGradientNorm = maxGradientNorm
     this.#coefficientOptimizer = createAdamW({ learningRate: this.learningRate, weightDecay })
     this.#weightOptimizer = createAdamW({ learningRate: this.headLearningRate, weightDecay })
-    if (layer && this.learningRate * scaling < LOW_RATE)
+    if (adapter.layers.size > 0 && this.learningRate * scaling < LOW_RATE)
       console.warn(
         `@fourierft/onnxruntime: learningRate ${this.learningRate} times α ${scaling} is ${(this.learningRate * scaling).toPrecision(2)}; ` +
           `below ${LOW_RATE} the adapter hardly changes. FourierFT needs rates hundreds of times those of LoRA; the default is 7.5/α`,
@@ -140,6 +144,8 @@ export class Trainer {
     const { name, adapter } = session.adapterToTrain(options.adapter)
     const { loss, memory = 'fast', memoryBudget: budget } = options
     const open = (policy: MemoryPolicy) => session.openTraining(adapter, { loss, memory: policy })
+    if (options.learningRate === undefined && scalingOf(adapter) === 0)
+      throw invalid('learningRate', `a rate: the adapter's scaling is 0, so there is no default`, undefined)
     const training = await FittingTraining.open({ memory, budget, open })
     return new Trainer({ session, training, adapter, name, options })
   }
@@ -242,7 +248,7 @@ export class Trainer {
   }
 
   /**
-   * The mean loss of all batches, and what the metrics measure, without a step.
+   * The mean loss of all batches, and what the metrics measure, without a step. The first evaluation opens another session, without gradients.
    *
    * @throws {FourierFTError} the errors of `step`, and those of the metrics
    */
@@ -252,14 +258,10 @@ export class Trainer {
     const { metrics } = options
     checkMetric(metrics)
     this.#readAdapter()
-    const isSeparate = metrics?.add !== undefined || this.#hasEvaluationLoss
-    const training = isSeparate ? await this.#openEvaluation() : this.#training.current
+    const training = await this.#openEvaluation()
     return measure(training, data, {
       metrics,
-      run: async (batch, fetches, blocks) => {
-        const session = isSeparate ? training : await this.#training.sessionFor(batch.feeds ?? {})
-        return this.#run(session, batch, { fetches, blocks })
-      },
+      run: (batch, fetches, blocks) => this.#run(training, batch, { fetches, blocks }),
     })
   }
 
@@ -344,7 +346,7 @@ export class Trainer {
   #openEvaluation(): Promise<TrainingSession> {
     const { adapter } = this.#session.adapterToTrain(this.#name)
     this.#evaluation ??= this.#session
-      .openTraining(adapter, { loss: this.#evaluationLoss, gradients: false })
+      .openTraining(adapter, { loss: this.#evaluationLoss, memory: this.memory, gradients: false })
       .catch((error) => {
         this.#evaluation = undefined
         throw error
@@ -420,6 +422,12 @@ export async function createTrainer(model: Trainable, options: TrainerOptions): 
   return Trainer.create(model.trainable, options)
 }
 
+/** |α|; that of PEFT's default for an adapter without coefficients. */
+function scalingOf({ layers }: SessionAdapter): number {
+  const [layer] = layers.values()
+  return Math.abs(layer?.scaling ?? 150)
+}
+
 function added(sum: Float32Array, part: Float32Array): Float32Array {
   for (let i = 0; i < sum.length; i++) sum[i] = sum[i] + part[i]
   return sum
@@ -448,5 +456,5 @@ function checkOptions(options: TrainerOptions): void {
   checkValues({ memory }, TRAINER_MEMORY.join(', '), (value) =>
     TRAINER_MEMORY.includes(value as TrainerMemory),
   )
-  checkValues({ maxGradientNorm, memoryBudget }, 'a number above 0', (value) => Number(value) > 0)
+  checkValues({ maxGradientNorm, memoryBudget }, 'a number above 0', isPositive)
 }
