@@ -84,8 +84,15 @@ export const mailSettings = {
   headLearningRate: 0.001,
   headOnlyLearningRate: 0.003,
   rateGrids: {
-    fourier: { 250: [0.05, 0.1, 0.2], 1000: [0.02, 0.05, 0.1, 0.2], 4000: [0.0125, 0.025, 0.05] },
-    lora: { 1: [0.002, 0.005, 0.01], 8: [0.001, 0.002, 0.005] },
     headOnly: [0.001, 0.003, 0.01],
+    fourier: [
+      { n: 250, rates: [0.1, 0.2, 0.4] },
+      { n: 1000, rates: [0.05, 0.1, 0.2] },
+      { n: 4000, rates: [0.025, 0.05, 0.1] },
+    ],
+    lora: [
+      { rank: 1, rates: [0.002, 0.005, 0.01] },
+      { rank: 8, rates: [0.001, 0.002, 0.005] },
+    ],
   },
 } as const
