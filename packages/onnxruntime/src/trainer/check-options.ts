@@ -44,8 +44,8 @@ export function checkBatch(batch: unknown): void {
 }
 
 /** @throws {FourierFTError} `INVALID_OPTION` */
-export function checkLoss(loss: unknown): void {
+export function checkLoss(loss: unknown, option = 'loss'): void {
   const { build, output } = (loss ?? {}) as Partial<Loss>
   if (typeof build !== 'function' || typeof output !== 'string')
-    throw invalid('loss', 'a loss, such as crossEntropy(output)', loss)
+    throw invalid(option, 'a loss, such as crossEntropy(output)', loss)
 }

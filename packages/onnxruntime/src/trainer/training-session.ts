@@ -6,6 +6,7 @@ import {
   DataType,
   LABELS_CHECK,
   type Loss,
+  type MemoryPolicy,
   makeTrainingGraph,
   type OnnxModel,
   PAIRS_CHECK,
@@ -26,6 +27,8 @@ export interface TrainingSettings {
   readonly loss: Loss
   /** Default: true. Without gradients, the graph gives the model's output that the loss reads: for evaluation. */
   readonly gradients?: boolean
+  /** Default: `fast`. */
+  readonly memory?: MemoryPolicy
 }
 
 /** A model that has become the training graph of one adapter. */
@@ -113,6 +116,11 @@ export class TrainingSession {
     if (this.#env.wasm?.proxy !== true || location !== 'cpu' || !data) return tensor as Tensor
     const { Tensor } = this
     return new Tensor(type as 'float32', data.slice() as Float32Array, dims)
+  }
+
+  /** Estimates the bytes of the values of a run with these feeds. */
+  memoryFor(feeds: InferenceSession.FeedsType): number {
+    return this.graph.stepMemory((input) => (feeds[input] as Tensor | undefined)?.dims)
   }
 
   /** Frees the session after its current runs. */
