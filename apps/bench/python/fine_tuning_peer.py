@@ -38,6 +38,7 @@ def now():
 
 def adapted_model(method, folder, settings):
     """The model with the adapter's start: the head of the folder's adapter, also for LoRA."""
+    torch.manual_seed(settings["seed"])
     model = transformers.BertForSequenceClassification.from_pretrained(
         folder / "pytorch", num_labels=2, hidden_dropout_prob=0, attention_probs_dropout_prob=0)
     start = folder / "start"
