@@ -2,6 +2,7 @@
 import { FourierFTError } from '@fourierft/core'
 import { Command, Option } from 'commander'
 import { benchmarkCore } from './core.js'
+import { benchmarkFineTuning } from './fine-tuning.js'
 import { benchmarkIdle } from './idle.js'
 import { describeMachine } from './machine.js'
 import type { RunLength } from './measure.js'
@@ -15,6 +16,7 @@ import { benchmarkTransformers } from './transformers.js'
 
 const RUNTIMES: Readonly<Record<string, (runLength: RunLength) => Promise<void>>> = {
   core: benchmarkCore,
+  'fine-tuning': benchmarkFineTuning,
   idle: benchmarkIdle,
   native: benchmarkNative,
   onnxruntime: benchmarkOnnxRuntime,
@@ -31,7 +33,7 @@ const RUNTIMES: Readonly<Record<string, (runLength: RunLength) => Promise<void>>
 
 const names = Object.keys(RUNTIMES)
 /** These run only by name: most of their time is PyTorch's. */
-const isLong = (name: string) => name.startsWith('training-')
+const isLong = (name: string) => name === 'fine-tuning' || name.startsWith('training-')
 
 await new Command('bench')
   .description('Measures FourierFT and alternatives in turn, and prints ratios: medians [quartiles]')

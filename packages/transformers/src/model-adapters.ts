@@ -17,7 +17,7 @@ import { type ClassLabels, configWithLabels, labelsInCall, withLabels } from './
 import type { PipelineLike } from './library.js'
 import type { CallSnapshot, DividedAdapter, MergedParts, ModelHost } from './model-host.js'
 import { type ModelPart, PartSession, type RunArguments } from './model-part.js'
-import { type NewHeadOptions, withNewHead } from './new-head.js'
+import { modulesInHead, type NewHeadOptions, withNewHead } from './new-head.js'
 import { type ReadAdapterOptions, readAdapter } from './read-adapter.js'
 import { trainedShares } from './whole-adapter.js'
 
@@ -163,10 +163,10 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> imple
     const layers = await this.#host.headLayers()
     const headed = async (old: Adapter) => withLabels(await withNewHead(old, layers, size), labels)
     const old = await this.getAdapter(name)
-    const { modules } = await headed(old)
-    const isAdapted = [...old.modules.keys()].some((module) => !modules.has(module))
+    const replaced = modulesInHead(old, layers, options)
+    const isAdapted = replaced.size > 0
     // One graph cannot have both a ΔW of a layer, in the old adapter, and a new layer of another size in its place.
-    if (isAdapted) await this.exchange(name, (now) => withoutModules(now, modules))
+    if (isAdapted) await this.exchange(name, (now) => withoutModules(now, replaced))
     try {
       await this.exchange(name, headed)
     } catch (error) {
@@ -247,9 +247,9 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> imple
   }
 }
 
-/** Returns a copy of the adapter that has only the modules in `kept`. */
-function withoutModules(adapter: Adapter, kept: ReadonlyMap<string, unknown>): Adapter {
+/** Returns a copy of the adapter without the modules in `removed`. */
+function withoutModules(adapter: Adapter, removed: ReadonlySet<string>): Adapter {
   const { config, savedTensors, baseTensors, ignoredTensors, metadata } = adapter
-  const modules = new Map([...adapter.modules].filter(([module]) => kept.has(module)))
+  const modules = new Map([...adapter.modules].filter(([module]) => !removed.has(module)))
   return new Adapter({ config, modules, savedTensors, baseTensors, ignoredTensors, metadata })
 }

@@ -33,6 +33,16 @@ export interface NewHeadOptions {
 /** The standard deviation of new weights, `initializer_range` in the configurations of transformers. */
 const DEVIATION = 0.02
 
+/** Returns the modules of the adapter that a new head replaces, so that it does not adapt them any more. */
+export function modulesInHead(
+  adapter: Adapter,
+  head: HeadLayers,
+  { taskType = null }: Pick<NewHeadOptions, 'taskType'>,
+): ReadonlySet<string> {
+  const config = configWithHead(adapter, head, taskType)
+  return new Set([...adapter.modules.keys()].filter((module) => isSavedWhole(config, module)))
+}
+
 /**
  * Returns a copy of the adapter with a new head. The layer that computes the logits, and layers that the model's file does not have, get weights from
  * the seed (normal, standard deviation 0.02) and zeros as biases, as transformers makes them. Other layers that PEFT saves with the head
@@ -42,12 +52,11 @@ const DEVIATION = 0.02
  */
 export async function withNewHead(
   adapter: Adapter,
-  { layers, output, missing }: HeadLayers,
+  head: HeadLayers,
   { labels, seed, taskType = null }: NewHeadOptions,
 ): Promise<Adapter> {
-  const config = withModules({ ...adapter.config, taskType: adapter.config.taskType ?? taskType }, [
-    ...new Set([...missing, output]),
-  ])
+  const { layers, output, missing } = head
+  const config = configWithHead(adapter, head, taskType)
   const normal = standardNormal(seed)
   const savedTensors = new Map<string, Tensor>(adapter.savedTensors)
   for (const [module, layer] of layers) {
@@ -66,6 +75,14 @@ export async function withNewHead(
   const modules = new Map([...adapter.modules].filter(([module]) => !isSavedWhole(config, module)))
   const { baseTensors, ignoredTensors, metadata } = adapter
   return new Adapter({ config, modules, savedTensors, baseTensors, ignoredTensors, metadata })
+}
+
+function configWithHead(
+  { config }: Adapter,
+  { output, missing }: HeadLayers,
+  taskType: string | null,
+): Adapter['config'] {
+  return withModules({ ...config, taskType: config.taskType ?? taskType }, [...new Set([...missing, output])])
 }
 
 /** Adds modules to `modulesToSave`. Modules of one parent are saved by the parent's name, as PEFT's task types name it. */

@@ -10,12 +10,22 @@ export interface EncodeOptions {
   readonly special?: boolean
 }
 
+/** The numbers of special tokens around a text. */
+interface SpecialCounts {
+  readonly before: number
+  readonly after: number
+}
+
+const NO_SPECIAL: SpecialCounts = { before: 0, after: 0 }
+
 /** Encodes and cuts texts. */
 export class RowTokenizer {
   readonly padId: number
   readonly #tokenizer: PreTrainedTokenizer
   readonly #maxLength: number
   #hasPairs: boolean | undefined
+  /** Of a single text; each text has as many. */
+  #specialCounts: SpecialCounts | undefined
 
   /** @throws {FourierFTError} `UNSUPPORTED` for a pipeline without tokenizer */
   constructor({ tokenizer, maxLength, pipeline }: TaskContext) {
@@ -59,17 +69,27 @@ export class RowTokenizer {
     const kept =
       excess <= 0
         ? ids.map((_, i) => i)
-        : keptPositions(
-            ids,
-            [text, ...(pair === undefined ? [] : [pair])].map((part) => this.idsOf(part, { special: false })),
-            this.#maxLength,
-          )
+        : pair === undefined
+          ? this.#keptOfText(ids, text, special)
+          : keptPositions(
+              ids,
+              [text, pair].map((part) => this.idsOf(part, { special: false })),
+              this.#maxLength,
+            )
     return {
       ids: Int32Array.from(kept, (i) => ids[i]),
       ...(types && { types: Int32Array.from(kept, (i) => types[i]) }),
       length: kept.length,
       cut: ids.length - kept.length,
     }
+  }
+
+  /** The positions of the tokens of one text that are kept. Only the first text is tokenised twice. */
+  #keptOfText(ids: readonly number[], text: string, special: boolean): number[] {
+    if (special) this.#specialCounts ??= countsAround(ids, this.idsOf(text, { special: false }))
+    const { before, after } = (special && this.#specialCounts) || NO_SPECIAL
+    const end = Math.max(before, this.#maxLength - after)
+    return Array.from(ids.keys()).filter((i) => i < end || i >= ids.length - after)
   }
 
   /** Some tokenizers, such as GPT-2's, ignore the second text. */
@@ -86,17 +106,22 @@ export class RowTokenizer {
 
   /** The special tokens that the tokenizer puts before and after a text. */
   special(): { readonly before: readonly number[]; readonly after: readonly number[] } {
-    const plain = this.idsOf('a', { special: false })
     const ids = this.idsOf('a')
-    const start = findSequence(ids, plain, 0)
-    return { before: ids.slice(0, start), after: ids.slice(start + plain.length) }
+    const { before, after } = countsAround(ids, this.idsOf('a', { special: false }))
+    return { before: ids.slice(0, before), after: ids.slice(ids.length - after) }
   }
 }
 
+/** @param text the tokens without special ones, which are within `ids` */
+function countsAround(ids: readonly number[], text: readonly number[]): SpecialCounts {
+  const before = findSequence(ids, text, 0)
+  return { before, after: ids.length - before - text.length }
+}
+
 /**
- * The positions of the tokens that are kept.
+ * The positions of the tokens of a pair that are kept.
  *
- * @param parts the tokens of one or two texts, which are within `ids` in that order, with special tokens around them
+ * @param parts the tokens of both texts, which are within `ids` in that order, with special tokens around them
  */
 function keptPositions(
   ids: readonly number[],
@@ -119,12 +144,11 @@ function keptPositions(
 }
 
 /**
- * The lengths of one or two texts that are cut to `budget` tokens together: the longer one first, then both.
+ * The lengths of two texts that are cut to `budget` tokens together: the longer one first, then both.
  *
  * @see `TruncationStrategy::LongestFirst` of Hugging Face's tokenizers
  */
 function cutLengths(lengths: readonly number[], budget: number): number[] {
-  if (lengths.length === 1) return [Math.min(lengths[0], budget)]
   const [first, second] = lengths
   const shorter = Math.min(first, second, Math.floor(budget / 2))
   return first <= second
