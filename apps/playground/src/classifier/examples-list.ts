@@ -17,7 +17,7 @@ export class ExamplesList {
     this.#list = list
     this.#labels = labels
     list.addEventListener('input', ({ target }) => {
-      if (target instanceof HTMLElement) target.removeAttribute('aria-invalid')
+      if (isField(target)) target.setCustomValidity('')
       this.#suggestLabels()
     })
     list.addEventListener('paste', (event) => this.#paste(event))
@@ -56,12 +56,12 @@ export class ExamplesList {
     for (const item of this.#fields.keys()) this.#remove(item)
   }
 
-  /** Marks the empty fields of the example at this position as wrong, or its label if none is empty. */
-  mark(row: number): void {
+  /** Shows a message at the example at this position: at its text if that is empty, otherwise at its label. */
+  mark(row: number, message: string): void {
     const { text, label } = [...this.#fields.values()][row] ?? {}
     const wrong = text?.value.trim() === '' ? text : label
-    wrong?.setAttribute('aria-invalid', 'true')
-    wrong?.focus()
+    wrong?.setCustomValidity(message)
+    wrong?.reportValidity()
   }
 
   #read(item: HTMLLIElement): Example {
@@ -102,5 +102,8 @@ export class ExamplesList {
     for (const [text = '', label = ''] of rows) this.add({ text, label })
   }
 }
+
+const isField = (target: unknown): target is Fields[keyof Fields] =>
+  target instanceof HTMLTextAreaElement || target instanceof HTMLInputElement
 
 const isEmpty = ({ text, label }: Example): boolean => text === '' && label === ''

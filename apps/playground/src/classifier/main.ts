@@ -125,5 +125,6 @@ function showError(error: unknown): void {
   console.error(error)
   elements.error.textContent = error instanceof Error ? error.message : `${error}`
   elements.error.hidden = false
-  if (error instanceof ClassifierError && error.row !== undefined) list.mark(error.row)
+  if (error instanceof ClassifierError && error.row !== undefined) list.mark(error.row, error.message)
+  else elements.error.scrollIntoView({ block: 'nearest' })
 }
