@@ -7,14 +7,9 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { baseFolder, firstDigits, loadDigits, readCheckpoint } from '@fourierft/quickstart'
 import {
-  baseFolder,
-  firstDigits,
-  loadDigits,
-  readCheckpoint,
-  type VisionTransformerConfig,
-} from '@fourierft/quickstart'
-import {
+  type Checkpoint,
   degrees,
   fourierSettings,
   rotateDigits,
@@ -48,12 +43,13 @@ interface Rounding {
   readonly additions: number
 }
 
-const digits = {
-  /** Two layers in each of three blocks. */
-  numbers: 6 * fourierSettings.nFrequency,
-  spread: Math.sqrt(6 * fourierSettings.nFrequency),
-  additions: (config: VisionTransformerConfig) => roundingLimit(config, [1]) * 2 ** 24,
-} as const
+/** Two layers in each of three blocks. */
+const digitCoefficients = 6 * fourierSettings.nFrequency
+
+const digitRounding = ({ config }: Checkpoint): Rounding => ({
+  spread: Math.sqrt(digitCoefficients),
+  additions: roundingLimit(config, [1]) * 2 ** 24,
+})
 
 /** MiniLM: width 384, 12 heads, 1536 features inside the perceptron, and texts of at most 16 tokens. */
 const encoder: Rounding = {
@@ -118,13 +114,10 @@ describe('training in ONNX Runtime Web', () => {
 
     const settings = { count, batchSize: training.batchSize, testCount }
     const received = await page.evaluate((settings) => window.trainings.digits('wasm', settings), settings)
-    const tolerances = lossTolerances(received, {
-      spread: digits.spread,
-      additions: digits.additions(data.checkpoint.config),
-    })
+    const tolerances = lossTolerances(received, digitRounding(data.checkpoint))
     for (const [i, { loss, learningRate }] of received.steps.entries()) {
       // TensorFlow.js adds 1e-7 to the root of the second moment, not 1e-8. That changes the step of a number with the gradient g by at most the part 1e-7/|g|.
-      const epsilon = 1e-7 * i * digits.numbers * learningRate
+      const epsilon = 1e-7 * i * digitCoefficients * learningRate
       expect(Math.abs(loss - (scores[i]?.loss ?? 0))).toBeLessThanOrEqual((tolerances[i] ?? 0) + epsilon)
     }
     // One digit may be so close to the decision boundary that rounding changes its label.
@@ -138,8 +131,7 @@ describe('training in ONNX Runtime Web', () => {
       await page.evaluate((settings) => window.trainings.digits('wasm', settings), settings),
       await page.evaluate((settings) => window.trainings.digits('webgpu', settings), settings),
     ]
-    const { config } = await readCheckpoint(baseFolder)
-    expectSameTrajectory(webgpu, wasm, { spread: digits.spread, additions: digits.additions(config) })
+    expectSameTrajectory(webgpu, wasm, digitRounding(await readCheckpoint(baseFolder)))
   })
 
   it.skipIf(skipped !== '')(
