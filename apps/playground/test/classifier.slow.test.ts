@@ -129,7 +129,7 @@ describe.skipIf(skipped !== '')(`the classifier page${skipped}`, () => {
     env.remoteHost = opened.server.resolvedUrls?.local[0] ?? ''
     env.remotePathTemplate = 'models/{model}/'
     env.allowLocalModels = false
-    env.useFSCache = false
+    env.cacheDir = join(folder, 'models')
     const classify = await pipeline('text-classification', 'minilm', { dtype: 'fp32' })
     const adapters = await attach(classify)
     await adapters.loadAdapter(join(folder, 'mine'))
