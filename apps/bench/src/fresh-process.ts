@@ -66,3 +66,28 @@ export function peakMemory(): number {
   if (!existsSync(status)) return process.resourceUsage().maxRSS * 1024
   return Number(readFileSync(status, 'utf8').match(/^VmHWM:\s+(\d+) kB$/m)?.[1]) * 1024
 }
+
+export interface StepCosts {
+  /** The processor time of each step, without the first one. */
+  readonly milliseconds: readonly number[]
+  /** Bytes: the peak of the resident memory of the process. */
+  readonly peak: number
+}
+
+/** Measures steps after a first one, in which memory is allocated. */
+export async function measureSteps(steps: number, step: () => Promise<unknown>): Promise<StepCosts> {
+  await step()
+  const milliseconds: number[] = []
+  for (let i = 0; i < steps; i++) {
+    const start = processorTime()
+    await step()
+    milliseconds.push(processorTime() - start)
+  }
+  return { milliseconds, peak: peakMemory() }
+}
+
+/** @returns the processor time of this process so far, in milliseconds */
+export function processorTime(): number {
+  const { user, system } = process.cpuUsage()
+  return (user + system) / 1000
+}

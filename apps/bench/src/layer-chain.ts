@@ -85,9 +85,9 @@ export function trainingModel({ d, layers }: Chain, method: Method, n: number): 
     const x = inputs[i]
     const base = graph.add(`back${i}`, 'MatMul', [g, graph.weight(`transposed${i}`, d, d)])
     if (method === 'FourierFT') {
-      const [gradC, branch] = graph.addGradient(i, x, g, `c${i}`)
+      const [gradC, gradX] = graph.addGradient(i, x, g, base, `c${i}`)
       trained.push(gradC)
-      g = graph.add(`grad_x${i}`, 'Add', [base, branch])
+      g = gradX
     } else if (method === 'LoRA') {
       const gradU = graph.add(`grad_u${i}`, 'Gemm', [g, `b${i}`], { transB: { int: 1 } })
       trained.push(graph.add(`grad_b${i}`, 'Gemm', [`u${i}`, g], { transA: { int: 1 } }))
@@ -100,7 +100,7 @@ export function trainingModel({ d, layers }: Chain, method: Method, n: number): 
 
 /**
  * Makes a chain of branches without the products of the layers, to measure only the operators. Each branch is added to the sum of the branches
- * before it. With `training`, each branch also computes its gradients for `g`, and adds its gradient of `x` to `g` for the next branch.
+ * before it. With `training`, each branch also computes its gradients for `g`, and adds its gradient of `x` to that of the branch before it.
  */
 export function branchesModel({ d, layers }: Chain, n: number, training = false): Uint8Array {
   const graph = new Graph()
@@ -108,16 +108,16 @@ export function branchesModel({ d, layers }: Chain, n: number, training = false)
   graph.inputs.push({ name: 'rows', dataType: DataType.int64, dims: ['rows'] })
   graph.input('c', ['adapters', n])
   graph.addTables(d, n, training)
-  let [y, g] = ['z', 'g']
+  let [y, base] = ['z', 'z']
   const trained: string[] = []
   for (let i = 0; i < layers; i++) {
     y = graph.add(`y${i}`, 'FourierFT', ['x', y, 'c', 'rows', ...TABLE_NAMES], {}, DOMAIN)
     if (!training) continue
-    const [gradC, branch] = graph.addGradient(i, 'x', g, 'c')
+    const [gradC, gradX] = graph.addGradient(i, 'x', 'g', base, 'c')
     trained.push(gradC)
-    g = graph.add(`grad_x${i}`, 'Add', [g, branch])
+    base = gradX
   }
-  return graph.toBytes([graph.firstRow(y), ...(training ? [graph.firstRow(g)] : []), ...trained])
+  return graph.toBytes([graph.firstRow(y), ...(training ? [graph.firstRow(base)] : []), ...trained])
 }
 
 /** Returns random numbers in `[−scale, scale]`. */
@@ -149,10 +149,10 @@ class Graph {
     this.initializers.push(...new Map(tables.map((table) => [table.name, table])).values())
   }
 
-  /** Adds the gradient operator. @returns the names of the gradients of the coefficients and of `x` */
-  addGradient(layer: number, x: string, g: string, coefficients: string): [string, string] {
-    const outputs = [`grad_c${layer}`, `branch${layer}`] satisfies [string, string]
-    const inputs = [x, g, coefficients, 'rows', ...GRADIENT_TABLE_NAMES]
+  /** Adds the gradient operator. @returns the names of the gradients of the coefficients and of `x`, added to the base */
+  addGradient(layer: number, x: string, g: string, base: string, coefficients: string): [string, string] {
+    const outputs = [`grad_c${layer}`, `grad_x${layer}`] satisfies [string, string]
+    const inputs = [x, g, base, coefficients, 'rows', ...GRADIENT_TABLE_NAMES]
     this.nodes.push({ opType: 'FourierFTGrad', domain: DOMAIN, inputs, outputs })
     return outputs
   }

@@ -38,14 +38,7 @@ export class ModelFolders {
     model.graph.insertAfter(tokens, [{ opType: 'Identity', inputs: [MINILM_TOKENS], outputs: [name] }])
     model.graph.addOutput({ name, dataType: DataType.float, dims: ['batch_size', 'sequence_length', 384] })
     this.#write('minilm', model.toParts(), { model_type: 'bert' }, MINILM_VOCABULARY)
-    const moduleNames = ({ modules }: Adapter) =>
-      Object.fromEntries(
-        Array.from(modules.keys(), (module) => {
-          const layer = layers.find((candidate) => candidate.module?.endsWith(module))
-          return [module, layer?.node.name ?? module]
-        }),
-      )
-    return { ...this.#folder('minilm', layers), moduleNames }
+    return { ...this.#folder('minilm', layers), moduleNames: (adapter) => moduleNamesIn(path, adapter) }
   }
 
   encoder(name: string, size: TransformerSize): ModelFolder {
@@ -165,5 +158,16 @@ function tokenizer(vocabulary: number): object {
 export function trainedAdapter(): Promise<Adapter> {
   return loadAdapter(
     new URL('../../../packages/onnxruntime/test/__fixtures__/minilm/adapter', import.meta.url).pathname,
+  )
+}
+
+/** Maps the modules of an adapter to the nodes of a model file whose module names end with the adapter's. */
+export function moduleNamesIn(path: string, { modules }: Adapter): Record<string, string> {
+  const layers = findLinearLayers(readModel(readFileSync(path), { file: path }))
+  return Object.fromEntries(
+    Array.from(modules.keys(), (module) => {
+      const layer = layers.find((candidate) => candidate.module?.endsWith(module))
+      return [module, layer?.node.name ?? module]
+    }),
   )
 }

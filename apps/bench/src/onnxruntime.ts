@@ -195,7 +195,7 @@ async function onlyBranches(
 ): Promise<void> {
   printSection(
     'The cost of the native branch, without the products of the layer',
-    "FourierFT, FourierFTGrad and the sum of the gradients of x, as a multiple of the frozen layer's two products",
+    "FourierFT and FourierFTGrad, which adds to the gradient of x in place, as a multiple of the frozen layer's two products",
   )
   for (const size of sizes) {
     const { d, tokens } = size

@@ -1,7 +1,7 @@
 /**
  * Measures one case of the training benchmark. It runs as a program in a fresh process, and prints one line of JSON:
  *
- *     node training-process.js native | portable | forward | split | creation <model.onnx> <rows> <tokens> <steps>
+ *     node training-process.js native | lean | unpacked | portable | forward | split | creation <model.onnx> <kind> <rows> <tokens> <steps>
  */
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -15,15 +15,9 @@ import {
   type TrainingBatch,
 } from '@fourierft/onnxruntime'
 import * as ort from 'onnxruntime-node'
-import { peakMemory } from './fresh-process.js'
+import { measureSteps, processorTime, type StepCosts } from './fresh-process.js'
 import { median } from './measure.js'
-
-export interface StepCosts {
-  /** The processor time of each step, without the first one. */
-  readonly milliseconds: readonly number[]
-  /** Bytes: the peak of the resident memory of the process. */
-  readonly peak: number
-}
+import type { TrainedModel } from './training-models.js'
 
 /** The shares of a step's elapsed time. */
 export interface Split {
@@ -48,62 +42,68 @@ export interface Creation {
 
 const ONE_THREAD = { intraOpNumThreads: 1, interOpNumThreads: 1 }
 const N = 1000
+/** Every model knows at least as many words. */
+const WORDS = 16_000
+/** Their names in BERT and in LLaMA. */
+const QUERY_AND_VALUE = '.*\\.(query|value|q_proj|v_proj)'
 
-const processorTime = () => {
-  const { user, system } = process.cpuUsage()
-  return (user + system) / 1000
-}
-
-function batchOf(rows: number, tokens: number): TrainingBatch {
+function batchOf(kind: TrainedModel['kind'], rows: number, tokens: number): TrainingBatch {
   const dims = [rows, tokens]
-  const ids = BigInt64Array.from({ length: rows * tokens }, (_, i) => BigInt((i * 7919) % 30522))
-  const labels = BigInt64Array.from({ length: rows }, (_, i) => BigInt(i % 2))
+  const ids = BigInt64Array.from({ length: rows * tokens }, (_, i) => BigInt((i * 7919) % WORDS))
+  const labels =
+    kind === 'encoder'
+      ? new ort.Tensor(
+          'int64',
+          BigInt64Array.from({ length: rows }, (_, i) => BigInt(i % 2)),
+          [rows],
+        )
+      : new ort.Tensor('int64', nextTokens(ids, tokens), dims)
   return {
     feeds: {
       input_ids: new ort.Tensor('int64', ids, dims),
       attention_mask: new ort.Tensor('int64', new BigInt64Array(rows * tokens).fill(1n), dims),
     },
-    labels: new ort.Tensor('int64', labels, [rows]),
+    labels,
   }
+}
+
+/** The label of a token is the next token; the last one of a row has none. */
+function nextTokens(ids: BigInt64Array, tokens: number): BigInt64Array {
+  return ids.map((_, i) => (i % tokens === tokens - 1 ? -100n : ids[i + 1]))
 }
 
 const open = (path: string, options: SessionOptions) => createSession(path, { ...ONE_THREAD, ...options })
 
 const addAdapter = (session: AdaptedSession) =>
-  session.addAdapter('trained', { targetModules: ['query', 'value'], nFrequency: N })
+  session.addAdapter('trained', { targetModules: QUERY_AND_VALUE, nFrequency: N })
 
-const createAdapterTrainer = (session: AdaptedSession) =>
+const createAdapterTrainer = (session: AdaptedSession, memory: 'fast' | 'lean' = 'fast') =>
   createTrainer(session, {
     adapter: 'trained',
     loss: crossEntropy(session.outputNames.at(-1) as string),
+    memory,
   })
-
-async function repeat(steps: number, step: () => Promise<unknown>): Promise<StepCosts> {
-  await step()
-  const milliseconds: number[] = []
-  for (let i = 0; i < steps; i++) {
-    const start = processorTime()
-    await step()
-    milliseconds.push(processorTime() - start)
-  }
-  return { milliseconds, peak: peakMemory() }
-}
 
 async function trainingSteps(
   path: string,
   batch: TrainingBatch,
   steps: number,
-  native: boolean,
+  name: string,
 ): Promise<StepCosts> {
-  const session = await open(path, { native })
+  const session = await open(path, {
+    native: name !== 'portable',
+    // The session's own copies of the weights, too, are those of the file.
+    ...(name === 'unpacked' && { extra: { session: { disable_prepacking: '1' } } }),
+  })
   await addAdapter(session)
-  const trainer = await createAdapterTrainer(session)
-  return repeat(steps, () => trainer.step(batch))
+  const isLean = name === 'lean' || name === 'unpacked'
+  const trainer = await createAdapterTrainer(session, isLean ? 'lean' : 'fast')
+  return measureSteps(steps, () => trainer.step(batch))
 }
 
 async function forwardPasses(path: string, { feeds }: TrainingBatch, steps: number): Promise<StepCosts> {
   const session = await ort.InferenceSession.create(path, ONE_THREAD)
-  return repeat(steps, () => session.run(feeds))
+  return measureSteps(steps, () => session.run(feeds))
 }
 
 /** An event of ONNX Runtime's profile. */
@@ -216,8 +216,8 @@ async function creation(path: string, steps: number): Promise<Creation> {
   return { opening, adding, training }
 }
 
-const [name, path, rows, tokens, steps] = process.argv.slice(2)
-const batch = batchOf(Number(rows), Number(tokens))
+const [name, path, kind, rows, tokens, steps] = process.argv.slice(2)
+const batch = batchOf(kind as TrainedModel['kind'], Number(rows), Number(tokens))
 const count = Number(steps)
 const measured =
   name === 'split'
@@ -226,5 +226,5 @@ const measured =
       ? await creation(path, count)
       : name === 'forward'
         ? await forwardPasses(path, batch, count)
-        : await trainingSteps(path, batch, count, name === 'native')
+        : await trainingSteps(path, batch, count, name)
 console.log(JSON.stringify(measured))

@@ -1,111 +1,180 @@
 /**
- * Measures the training of an encoder with ONNX Runtime against PEFT on PyTorch: the processor time of a step, the peak memory, the parts of a step,
- * and the creation of a trainer. A round runs each case in a fresh process (`training-process.ts`, `python/training_peer.py`), one after the other,
- * on one thread; ratios are computed within a round.
+ * Measures the training of transformers with ONNX Runtime against PEFT on PyTorch: the processor time of a step, the peak memory, the parts of a
+ * step, and the creation of a trainer. A round runs each case in a fresh process (`training-process.ts`, `python/training_peer.py`), one after the
+ * other, on one thread; ratios are computed within a round.
  */
-import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, renameSync } from 'node:fs'
-import { dirname } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { inFreshProcess } from './fresh-process.js'
+import { inFreshProcess, type StepCosts } from './fresh-process.js'
 import { formatRatio, formatWithGoal, median, printSection, type RunLength, ratio } from './measure.js'
 import { findEncoder } from './sentence-encoder.js'
-import type { Creation, Split, StepCosts } from './training-process.js'
+import {
+  exportedModel,
+  peerSteps,
+  peerVersions,
+  quantisedModel,
+  type TrainedModel,
+} from './training-models.js'
+import type { Creation, Split } from './training-process.js'
 
-interface Size {
-  readonly layers: number
-  readonly width: number
-  readonly rows: number
-  readonly tokens: number
-}
-
-interface Plan {
-  readonly size: Size
-  readonly rounds: number
-  /** Of one process, after a first one that is not measured. */
-  readonly steps: number
-}
-
-const PLANS: Readonly<Record<RunLength, Plan>> = {
-  quick: { size: { layers: 2, width: 128, rows: 2, tokens: 16 }, rounds: 1, steps: 1 },
-  full: { size: { layers: 4, width: 768, rows: 8, tokens: 128 }, rounds: 5, steps: 3 },
-}
-
-const CASES = ['forward', 'native', 'portable', 'PEFT FourierFT', 'PEFT LoRA'] as const
-type Name = (typeof CASES)[number]
+const QUICK = { layers: 2, width: 128, rows: 2, tokens: 16 }
+const ENCODER: TrainedModel = { kind: 'encoder', layers: 4, width: 768, rows: 8, tokens: 128 }
+const DECODER: TrainedModel = { kind: 'decoder', layers: 6, width: 768, rows: 4, tokens: 256 }
 
 /** A training step without adapters takes at least this many forward passes: two products for each layer, but one for the first. */
 const FORWARD_PASSES = 1.8
 const MIB = 2 ** 20
 const PROCESS = new URL('training-process.js', import.meta.url).href
-const SCRIPT = fileURLToPath(new URL('../python/training_peer.py', import.meta.url))
-const PYTHON = process.env.FOURIERFT_PYTHON ?? 'python3'
 
-export async function benchmarkTraining(runLength: RunLength): Promise<void> {
-  if (spawnSync(PYTHON, ['-c', 'import peft, torch, transformers, onnx']).status !== 0) {
-    console.log(
-      '\ntraining: skipped: the benchmark needs a Python with PEFT, Transformers and ONNX; set FOURIERFT_PYTHON to its path',
-    )
-    return
-  }
-  const { size, rounds, steps } = PLANS[runLength]
-  const { layers, width, rows, tokens } = size
-  console.log(`\ntraining\n${runPython('versions', size).versions}, one thread`)
-  const model = exportedModel(size)
-  const measured = Array.from({ length: rounds }, () =>
-    CASES.map((name) =>
-      name.startsWith('PEFT')
-        ? (runPython(name.slice('PEFT '.length), { ...size, steps }) as StepCosts)
-        : inFreshProcess<StepCosts>(PROCESS, name, model, rows, tokens, steps),
-    ),
-  )
+export const benchmarkTraining = async (runLength: RunLength) => {
+  const model = sized(ENCODER, runLength)
+  const { steps } = againstPeers(model, runLength, 5)
+  printCreation(exportedModel(model), runLength === 'full' ? 9 : steps, runLength)
+}
+
+export const benchmarkTwelveLayers = async (runLength: RunLength) => {
+  againstPeers(sized({ ...ENCODER, layers: 12 }, runLength), runLength, 3)
+}
+
+export const benchmarkDecoder = async (runLength: RunLength) => {
+  againstPeers(sized(DECODER, runLength), runLength, 3)
+}
+
+/** Compares a model of 4-bit weights with the same model in float32. */
+export async function benchmarkQuantised(runLength: RunLength): Promise<void> {
+  const model = sized(DECODER, runLength)
   const isFull = runLength === 'full'
-  const split = inFreshProcess<Split>(PROCESS, 'split', model, rows, tokens, steps)
-  printSection(
-    'A training step of an encoder',
-    `${layers} layers of ${width}, ${rows} × ${tokens} tokens, query and value, n = 1000; LoRA r = 8`,
-  )
-  printSteps(measured, split, isFull)
-  printPeaks(measured, isFull)
+  const steps = isFull ? 3 : 1
+  console.log(`\ntraining of 4-bit weights\n${peerVersions()}, one thread`)
+  const [float, quantised] = [exportedModel(model), quantisedModel(model)]
+  const cases: Cases = {
+    'q4, forward': () => measure('forward', quantised, model, steps),
+    'float32, native': () => measure('native', float, model, steps),
+    'q4, native': () => measure('native', quantised, model, steps),
+    'q4, portable': () => measure('portable', quantised, model, steps),
+  }
+  const measured = rounds(cases, isFull ? 3 : 1)
+  printSection('A training step with weights of 4 bits', describe(model))
+  const baseline = 'float32, native'
+  const goal = isFull ? 1.3 : undefined
+  printRatio(measured, 'q4, native', baseline, 'time', goal)
+  printRatio(measured, 'q4, portable', baseline, 'time')
+  printRatio(measured, 'q4, native', 'q4, forward', 'time')
+  printPeaks(measured, baseline, { name: 'q4, native', ...(isFull && { goal: 1 }) })
+  printSplit(inFreshProcess<Split>(PROCESS, 'split', quantised, model.kind, model.rows, model.tokens, steps))
+}
+
+const sized = (model: TrainedModel, runLength: RunLength): TrainedModel =>
+  runLength === 'full' ? model : { ...QUICK, kind: model.kind }
+
+const describe = ({ kind, layers, width, rows, tokens }: TrainedModel) =>
+  `${kind}, ${layers} layers of ${width}, ${rows} × ${tokens} tokens, query and value, n = 1000; LoRA r = 8`
+
+function measure(
+  name: 'forward' | 'native' | 'lean' | 'unpacked' | 'portable',
+  path: string,
+  { kind, rows, tokens }: TrainedModel,
+  steps: number,
+): StepCosts {
+  return inFreshProcess<StepCosts>(PROCESS, name, path, kind, rows, tokens, steps)
+}
+
+/** Compares training with PEFT on PyTorch and with the forward pass, and prints everything. */
+function againstPeers(
+  model: TrainedModel,
+  runLength: RunLength,
+  roundCount: number,
+): { readonly steps: number } {
+  const isFull = runLength === 'full'
+  const steps = isFull ? 3 : 1
+  console.log(`\ntraining\n${peerVersions()}, one thread`)
+  const path = exportedModel(model)
+  const cases: Cases = {
+    forward: () => measure('forward', path, model, steps),
+    native: () => measure('native', path, model, steps),
+    lean: () => measure('lean', path, model, steps),
+    'lean, unpacked session': () => measure('unpacked', path, model, steps),
+    portable: () => measure('portable', path, model, steps),
+    'PEFT FourierFT': () => peerSteps('FourierFT', model, steps),
+    'PEFT LoRA': () => peerSteps('LoRA', model, steps),
+  }
+  const measured = rounds(cases, isFull ? roundCount : 1)
+  const split = inFreshProcess<Split>(PROCESS, 'split', path, model.kind, model.rows, model.tokens, steps)
+  printSection('A training step', describe(model))
+  for (const name of ['native', 'portable']) {
+    const goal = (limit: number) => (isFull && name === 'native' ? limit : undefined)
+    printRatio(measured, name, 'PEFT FourierFT', 'time', goal(0.85))
+    printRatio(measured, name, 'PEFT LoRA', 'time', goal(1.05))
+    printRatio(measured, name, 'forward', 'time')
+    const adapters = split.adapters * median(times(measured, 'native'))
+    const bound = times(measured, 'forward').map((time) => FORWARD_PASSES * time + adapters)
+    printLine(
+      `${name} over ${FORWARD_PASSES} forward passes and the adapters`,
+      formatWithGoal(times(measured, name), bound, goal(1.15)),
+    )
+  }
+  for (const name of ['lean', 'lean, unpacked session']) {
+    printRatio(measured, name, 'native', 'time', isFull ? 1.35 : undefined)
+    printRatio(measured, name, 'native', 'peak', isFull ? 0.6 : undefined)
+  }
+  printPeaks(measured, 'PEFT LoRA', { name: 'native', ...(isFull && { goal: 1 }) })
   printSplit(split)
-  printCreation(model, steps, isFull)
+  return { steps }
 }
 
-function printSteps(measured: readonly (readonly StepCosts[])[], split: Split, isFull: boolean): void {
-  const times = (name: Name) =>
-    measured.map((round) => median((round[CASES.indexOf(name)] as StepCosts).milliseconds))
-  const forward = times('forward')
-  const adapters = split.adapters * median(times('native'))
-  const baselines: readonly (readonly [name: string, times: readonly number[], goal?: number])[] = [
-    ['PEFT FourierFT', times('PEFT FourierFT'), 0.85],
-    ['PEFT LoRA', times('PEFT LoRA'), 1.05],
-    ["ONNX Runtime's forward pass", forward],
-    [
-      `${FORWARD_PASSES} forward passes and the adapters`,
-      forward.map((time) => FORWARD_PASSES * time + adapters),
-      1.15,
-    ],
-  ]
-  for (const name of ['native', 'portable'] as const)
-    for (const [baseline, ofBaseline, goal] of baselines) {
-      const applied = isFull && name === 'native' ? goal : undefined
-      console.log(
-        `  ${`${name} over ${baseline}`.padEnd(52)}${formatWithGoal(times(name), ofBaseline, applied)}`,
-      )
+type Cases = Readonly<Record<string, () => StepCosts>>
+/** Case → its costs in each round. */
+export type Measured = Readonly<Record<string, readonly StepCosts[]>>
+
+/** Runs all cases in turn, several times. */
+export function rounds(cases: Cases, count: number): Measured {
+  const measured: Record<string, StepCosts[]> = {}
+  for (let round = 0; round < count; round++)
+    for (const [name, run] of Object.entries(cases)) {
+      measured[name] ??= []
+      measured[name].push(run())
     }
+  return measured
 }
 
-function printPeaks(measured: readonly (readonly StepCosts[])[], isFull: boolean): void {
+const times = (measured: Measured, name: string) =>
+  (measured[name] ?? []).map(({ milliseconds }) => median(milliseconds))
+
+const peaks = (measured: Measured, name: string) => (measured[name] ?? []).map(({ peak }) => peak)
+
+/** Prints the spread of the ratio of two cases. */
+export function printRatio(
+  measured: Measured,
+  name: string,
+  baseline: string,
+  cost: 'time' | 'peak',
+  goal?: number,
+): void {
+  const costs = cost === 'time' ? times : peaks
+  printLine(
+    `${name} over ${baseline}${cost === 'peak' ? ', peak memory' : ''}`,
+    formatWithGoal(costs(measured, name), costs(measured, baseline), goal),
+  )
+}
+
+const printLine = (title: string, text: string) => console.log(`  ${title.padEnd(52)}${text}`)
+
+/** Prints the peak memory of all cases. One of them may have a goal. */
+export function printPeaks(
+  measured: Measured,
+  baseline: string,
+  { name: withGoal, goal }: { readonly name: string; readonly goal?: number },
+): void {
   printSection(
     'Peak memory',
     'the resident memory of each process; native and portable with the serving session',
   )
-  const peaks = (name: Name) => measured.map((round) => (round[CASES.indexOf(name)] as StepCosts).peak)
-  for (const name of CASES) {
-    const goal = isFull && name === 'native' ? 1 : undefined
-    console.log(
-      `  ${name.padEnd(30)}${(median(peaks(name)) / MIB).toFixed(0)} MiB   over PEFT LoRA ${formatWithGoal(peaks(name), peaks('PEFT LoRA'), goal)}`,
+  for (const name of Object.keys(measured)) {
+    const mebibytes = `${(median(peaks(measured, name)) / MIB).toFixed(0)} MiB`
+    const over = formatWithGoal(
+      peaks(measured, name),
+      peaks(measured, baseline),
+      name === withGoal ? goal : undefined,
     )
+    console.log(`  ${name.padEnd(30)}${mebibytes}   over ${baseline} ${over}`)
   }
 }
 
@@ -120,7 +189,7 @@ function printSplit({ operators, ...parts }: Split): void {
   console.log(`  ${columns(Object.entries(parts))}\n  ${columns(operators)}`)
 }
 
-function printCreation(model: string, steps: number, isFull: boolean): void {
+function printCreation(model: string, repeats: number, runLength: RunLength): void {
   printSection(
     'Creating a trainer',
     'the processor time of createTrainer() and, before it, of addAdapter(), as multiples of createSession()',
@@ -130,9 +199,10 @@ function printCreation(model: string, steps: number, isFull: boolean): void {
       PROCESS,
       'creation',
       path,
+      'encoder',
       1,
       8,
-      isFull ? 9 : steps,
+      repeats,
     )
     console.log(
       `  ${title.padEnd(30)}createTrainer ${formatWithGoal(training, opening, goal)}   addAdapter ${formatRatio(ratio(adding, opening))}`,
@@ -140,32 +210,5 @@ function printCreation(model: string, steps: number, isFull: boolean): void {
   }
   print('this encoder', model)
   const encoder = findEncoder()
-  if (encoder !== undefined) print('paraphrase-MiniLM-L3-v2', encoder, isFull ? 2 : undefined)
-}
-
-/** Exports the encoder of that size, unless an earlier run has. @returns the path of the model */
-function exportedModel(size: Size): string {
-  const name = `encoder-${size.layers}x${size.width}.onnx`
-  const path = fileURLToPath(new URL(`../../../.cache/bench-training/${name}`, import.meta.url))
-  if (existsSync(path)) return path
-  mkdirSync(dirname(path), { recursive: true })
-  const partial = `${path}.${process.pid}`
-  runPython('export', size, partial)
-  renameSync(partial, path)
-  return path
-}
-
-interface Answer extends Partial<StepCosts> {
-  readonly versions?: string
-}
-
-function runPython(what: string, options: Readonly<Record<string, number>> | Size, path?: string): Answer {
-  const flags = Object.entries(options).flatMap(([name, value]) => [`--${name}`, String(value)])
-  const { stdout, stderr, status } = spawnSync(
-    PYTHON,
-    [SCRIPT, what, ...(path === undefined ? [] : [path]), ...flags],
-    { encoding: 'utf8' },
-  )
-  if (status !== 0) throw new Error(`python/training_peer.py ${what} failed: ${stderr}`)
-  return JSON.parse(stdout.trim().split('\n').at(-1) as string) as Answer
+  if (encoder !== undefined) print('paraphrase-MiniLM-L3-v2', encoder, runLength === 'full' ? 2 : undefined)
 }

@@ -304,4 +304,64 @@ export const MUTANTS: readonly AdapterMutant[] = [
       train: async (steps, after) => train?.(steps, after)?.catch(() => undefined),
     })),
   },
+  {
+    fault: 'calls do not see what a training has changed',
+    caughtBy: 'a new adapter is trained',
+    make: withMethods(
+      class extends ReferenceAdapters {
+        override async trainSteps(steps: number, after: (step: number) => unknown) {
+          const before = this.matchedAdapters().map((adapter) => [adapter, adapter.delta] as const)
+          await super.trainSteps(steps, after)
+          for (const [adapter, delta] of before) adapter.delta = delta
+        }
+      },
+    ),
+  },
+  {
+    fault: 'a training writes into the adapter that was loaded',
+    caughtBy: 'a loaded adapter is trained further',
+    make: withMethods(
+      class extends ReferenceAdapters {
+        override async trainSteps(steps: number, after: (step: number) => unknown) {
+          await super.trainSteps(steps, after)
+          for (const { source } of this.matchedAdapters())
+            for (const { coefficients } of source.modules.values()) coefficients[0] = 1
+        }
+      },
+    ),
+  },
+  {
+    fault: 'the model ends during a training',
+    caughtBy: 'the model cannot end while',
+    make: withMembers((_, { end }) => ({
+      end: async () => {
+        await Promise.resolve(end()).catch(() => undefined)
+      },
+    })),
+  },
+  {
+    fault: 'an adapter stays locked after a training that failed',
+    caughtBy: 'after a training that fails',
+    make: withMembers((_, { train }) => ({
+      async train(steps, after) {
+        let failure: unknown
+        const never = new Promise<void>(() => undefined)
+        let failed = () => {}
+        const hasFailed = new Promise<void>((resolve) => {
+          failed = resolve
+        })
+        const training = train?.(steps, async (step) => {
+          try {
+            await after(step)
+          } catch (error) {
+            failure = error
+            failed()
+            await never
+          }
+        })
+        await Promise.race([training, hasFailed])
+        if (failure !== undefined) throw failure
+      },
+    })),
+  },
 ]

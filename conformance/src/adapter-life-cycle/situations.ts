@@ -107,6 +107,12 @@ export class PackageUnderTest {
       throw new Error(`expected the output of the base model, bit for bit; it is ${this.#describe(values)}`)
   }
 
+  /** Throws unless two outputs are equal up to rounding. */
+  expectSame(output: Float32Array, expected: Float32Array): void {
+    const error = distance(output, expected)
+    if (!(error <= this.#tolerance)) throw new Error(`the outputs differ by ${error} of the largest number`)
+  }
+
   get #tolerance(): number {
     return this.subjects.tolerance ?? 1e-4
   }
@@ -694,6 +700,95 @@ export const SITUATIONS: readonly Situation[] = [
       adapters.enableAdapters()
       adapters.setAdapter([])
       await expectRejection('INVALID_STATE', () => train?.(1, () => undefined))
+    },
+  },
+  {
+    name: 'a new adapter is trained: each call uses it as the last step has made it',
+    needs: 'train',
+    async run(tested) {
+      const { module } = tested.subjects.layer
+      const { adapters, call, train } = await tested.subject('a')
+      await adapters.addAdapter('new', {
+        nFrequency: 6,
+        scaling: 60,
+        targetModules: [module],
+        initWeights: true,
+      })
+      adapters.setAdapter('new')
+      const outputs = [await call()]
+      await tested.expectOutput(outputs[0] as Float32Array, 'base')
+      for (let step = 0; step < 2; step++) {
+        await train?.(1, () => undefined)
+        outputs.push(await call())
+      }
+      expectEqual(new Set(outputs.map(String)).size, 3, 'the different outputs of two steps')
+      const trained = await adapters.getAdapter('new')
+      const other = await tested.subject()
+      await other.adapters.loadAdapter(trained, { name: 'trained' })
+      tested.expectSame(outputs[2] as Float32Array, await other.call())
+      adapters.setAdapter('a')
+      await tested.expectOutput(call(), 'a')
+      adapters.setAdapter('new')
+      adapters.disableAdapters()
+      await tested.expectBase(call())
+    },
+  },
+  {
+    name: 'a loaded adapter is trained further, and the adapter that was loaded stays as it is',
+    needs: 'train',
+    async run(tested) {
+      const { a } = tested.adapters
+      const { module } = tested.subjects.layer
+      const { adapters, train, call } = await tested.subject('a')
+      const start = [...(a.modules.get(module)?.coefficients ?? [])]
+      await train?.(2, () => undefined)
+      const trained = [...((await adapters.getAdapter('a')).modules.get(module)?.coefficients ?? [])]
+      expectEqual(trained.length, start.length, 'the number of coefficients')
+      expectEqual(
+        trained.some((value, i) => value !== start[i]),
+        true,
+        'the coefficients changed',
+      )
+      expectEqual([...(a.modules.get(module)?.coefficients ?? [])], start, 'the loaded adapter')
+      const output = await call()
+      await adapters.mergeAdapter()
+      tested.expectSame(await call(), output)
+      adapters.deleteAdapter('a')
+      await tested.expectOutput(call(), 'base')
+      await adapters.loadAdapter(a, { name: 'a' })
+      adapters.setAdapter('a')
+      await tested.expectOutput(call(), 'a')
+    },
+  },
+  {
+    name: 'the model cannot end while an adapter is trained',
+    needs: 'train',
+    async run(tested) {
+      const subject = await tested.subject('a', 'b')
+      await subject.train?.(2, async (step) => {
+        if (step === 0) await expectRejection('INVALID_STATE', () => subject.end())
+      })
+      subject.adapters.setAdapter('b')
+      await tested.expectOutput(subject.call(), 'b')
+    },
+  },
+  {
+    name: 'after a training that fails, methods work',
+    needs: 'train',
+    async run(tested) {
+      const { adapters, call, train } = await tested.subject('a', 'b')
+      const fails = async () => {
+        throw new Error('stop')
+      }
+      let message: unknown
+      await unlessDeadlock(train?.(2, fails)).catch((error) => {
+        message = (error as Error).message
+      })
+      expectEqual(message, 'stop', 'the error of the training')
+      adapters.deleteAdapter('a')
+      adapters.setAdapter('b')
+      await adapters.mergeAdapter('b')
+      await tested.expectOutput(call(), 'b')
     },
   },
 ]

@@ -42,7 +42,10 @@ export interface AdapterSubject {
   callDuring(action: () => unknown): Promise<Float32Array>
   /** Makes the same call with rows as an option. Absent: the package has no such option. */
   callWithRows?(rows: readonly RowAdapter[]): Promise<Float32Array>
-  /** Trains the active adapters for some steps, and runs `after` after each. Absent: the package does not train. */
+  /**
+   * Trains the active adapters for some steps. Runs `after` after each, while the adapters are still being trained; if it fails, so does the
+   * training. Absent: the package does not train.
+   */
   train?(steps: number, after: (step: number) => unknown): Promise<unknown>
   /** Writes 0.5 into every element of the adapted layer's weight, as users can. Absent: users cannot write weights. */
   writeWeights?(): unknown

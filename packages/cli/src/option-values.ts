@@ -53,3 +53,27 @@ export function parseModuleNames(text: string): Readonly<Record<string, string |
   }
   throw new InvalidArgumentError('Expected a JSON object, such as {"pooler.dense": null}.')
 }
+
+export function parseCount(text: string): number {
+  const value = Number(text)
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(value)) {
+    throw new InvalidArgumentError('Expected an integer of at least 0.')
+  }
+  return value
+}
+
+/** Parses a positive number: a learning rate or a scaling. */
+export function parseRate(text: string): number {
+  const value = Number(text)
+  if (text.trim() === '' || !Number.isFinite(value) || value <= 0) {
+    throw new InvalidArgumentError('Expected a positive number, such as 0.05.')
+  }
+  return value
+}
+
+/** Parses names that are separated by commas. */
+export function parseNames(text: string): readonly string[] {
+  const names = text.split(',').map((name) => name.trim())
+  if (names.includes('')) throw new InvalidArgumentError('Expected names, separated by commas: query,value.')
+  return names
+}

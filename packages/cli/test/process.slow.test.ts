@@ -23,6 +23,10 @@ beforeAll(async () => {
   const shapes = Object.fromEntries(layers.map(({ name, shape }) => [name, shape]))
   await writeFile(join(directory, 'shapes.json'), JSON.stringify(shapes))
   await writeFile(join(directory, 'model.onnx'), linearModel(shapes))
+  const model = fileURLToPath(new URL('../../transformers/test/__fixtures__/bert', import.meta.url))
+  await cp(model, join(directory, 'my-model'), { recursive: true })
+  const rows = ['calm', 'loud'].map((label) => JSON.stringify({ text: `the ${label} river`, label }))
+  for (const file of ['train.jsonl', 'test.jsonl']) await writeFile(join(directory, file), rows.join('\n'))
 })
 
 function shell(script: string): Promise<CapturedRun> {
@@ -42,7 +46,17 @@ test('--version prints the version of the package', async () => {
 test('--help lists every command and shows examples', async () => {
   const { status, stdout, stderr } = await shell('fourierft --help')
   expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
-  for (const command of ['inspect', 'delta', 'entries', 'convert', 'merge', 'params', 'conformance']) {
+  for (const command of [
+    'train',
+    'evaluate',
+    'inspect',
+    'delta',
+    'entries',
+    'convert',
+    'merge',
+    'params',
+    'conformance',
+  ]) {
     expect(stdout).toMatch(new RegExp(`^  ${command} `, 'm'))
     const help = await shell(`fourierft ${command} --help`)
     expect(help).toMatchObject({ status: 0, stderr: '' })

@@ -70,6 +70,10 @@ class CpuKernel : public Kernel<fourierft_plan> {
   using Kernel::Kernel;
 
   void compute(Handle context) {
+    if (!op.is_gradient && is_inactive(context)) {
+      base_in_output(context, View::input(context, kBase));
+      return;
+    }
     const Inputs in(op, context);
     const TokenAdapters token_adapters(in);
     if (op.is_gradient) {
@@ -80,9 +84,15 @@ class CpuKernel : public Kernel<fourierft_plan> {
   }
 
  private:
+  // Returns the output, with the numbers of the base.
+  View base_in_output(Handle context, const View& base) const {
+    const View y = View::output(context, 0, base.dims);
+    if (y.data != base.data) std::memcpy(y.data, base.data, op.bytes_of(y.count()));
+    return y;
+  }
+
   void forward(Handle context, const Inputs& in, const TokenAdapters& token_adapters) {
-    const View y = View::output(context, 0, in.other.dims);
-    if (y.data != in.other.data) std::memcpy(y.data, in.other.data, op.bytes_of(y.count()));
+    const View y = base_in_output(context, in.other);
     if (token_adapters.is_none()) return;
     const auto plan = plan_of(in, kCpu, make_plan);
     const std::vector<float> scalings(static_cast<size_t>(token_adapters.adapters(in)), 1.0f);
@@ -95,7 +105,7 @@ class CpuKernel : public Kernel<fourierft_plan> {
     const View grad_coefficients = View::output(context, 0, in.coefficients.dims);
     const View grad_x = View::output(context, 1, in.x.dims);
     std::memset(grad_coefficients.data, 0, static_cast<size_t>(grad_coefficients.count()) * sizeof(float));
-    std::memset(grad_x.data, 0, op.bytes_of(grad_x.count()));
+    if (grad_x.data != in.grad_base.data) std::memcpy(grad_x.data, in.grad_base.data, op.bytes_of(grad_x.count()));
     if (token_adapters.is_none()) return;
     const auto plan = plan_of(in, kCpu, make_plan);
     const std::vector<float> scalings(static_cast<size_t>(token_adapters.adapters(in)), 1.0f);

@@ -42,7 +42,7 @@ class CudaKernel : public Kernel<fourierft_cuda_plan> {
   void backward(Handle context, const Inputs& in, fourierft_cuda_stream stream) {
     const View grad_coefficients = View::output(context, 0, in.coefficients.dims);
     const View grad_x = View::output(context, 1, in.x.dims);
-    check(cuda().zero(grad_x.data, op.bytes_of(grad_x.count()), stream));
+    if (grad_x.data != in.grad_base.data) check(cuda().copy(grad_x.data, in.grad_base.data, op.bytes_of(grad_x.count()), stream));
     if (in.is_empty()) {
       check(cuda().zero(grad_coefficients.data, static_cast<size_t>(grad_coefficients.count()) * sizeof(float), stream));
       return;

@@ -1,7 +1,7 @@
 // The operators of the domain `fourierft` for ONNX Runtime.
 //
 //   FourierFT(x [..., d2], base [..., d1], coefficients [A, n], rows int64 [R], entries int64 [2, n], tables...) -> y = base + dy
-//   FourierFTGrad(x, grad_y, coefficients, rows, entries, tables...) -> grad_coefficients [A, n], grad_x [..., d2]
+//   FourierFTGrad(x, grad_y, base [..., d2], coefficients, rows, entries, tables...) -> grad_coefficients [A, n], grad_x = base + dx
 //
 // Coefficients include alpha. rows[r] is the adapter of the tokens r T/R ... (r+1) T/R - 1, or -1 for none. Without adapters (A = 0) y equals
 // the base, bit for bit. The tables belong to the portable function of the same name, which the operator replaces; the operator does not read
@@ -17,9 +17,15 @@ namespace {
 
 constexpr int kRequired = 0, kVariadic = 2;         // OrtCustomOpInputOutputCharacteristic
 constexpr int kDefaultMemory = 0, kCpuMemory = -2;  // OrtMemType
-constexpr size_t kEntries = 4, kTables = 5;         // indices of inputs; the tables are one variadic input
+
+// The indices of a node's inputs. The tables are one variadic input.
+struct Indices {
+  size_t base, coefficients, rows, entries, tables;
+};
+constexpr Indices kForward{1, 2, 3, 4, 5}, kGradient{2, 3, 4, 5, 6};
 
 const FourierFTOperator& self(const Operator* op) { return *static_cast<const FourierFTOperator*>(op); }
+const Indices& indices(const Operator* op) { return self(op).is_gradient ? kGradient : kForward; }
 
 // Copies the shape of an input to an output. Otherwise the optimiser would not know the shapes after the first of these nodes and would not fuse
 // the nodes that follow: they would be slower, and round differently than without adapters.
@@ -45,6 +51,16 @@ void copy_shape(Handle context, size_t output, size_t input) {
   check(api.ShapeInferContext_SetOutputTypeShape(context, output, info));
 }
 
+// Tells ONNX Runtime that an output may use the memory of an input.
+template <size_t kInput, size_t kOutput>
+size_t reuse(int** inputs, int** outputs) {
+  *inputs = static_cast<int*>(std::malloc(sizeof(int)));
+  *outputs = static_cast<int*>(std::malloc(sizeof(int)));
+  **inputs = static_cast<int>(kInput);
+  **outputs = static_cast<int>(kOutput);
+  return 1;
+}
+
 FourierFTOperator make(bool is_gradient, Type activations, const CudaLibrary* cuda) {
   FourierFTOperator op{};
   op.is_gradient = is_gradient;
@@ -55,14 +71,15 @@ FourierFTOperator make(bool is_gradient, Type activations, const CudaLibrary* cu
   op.provider = [](const Operator* op) {
     return self(op).cuda != nullptr && self(op).cuda->is_on_device() ? "CUDAExecutionProvider" : "CPUExecutionProvider";
   };
-  op.input_count = [](const Operator*) { return kTables + 1; };
+  op.input_count = [](const Operator* op) { return indices(op).tables + 1; };
   op.input_type = [](const Operator* op, size_t index) -> int {
-    if (index < 2) return self(op).activations;
-    return index == 3 || index == kEntries ? kInt64 : index == 2 ? kFloat : 0;  // 0: tables of any type
+    const Indices& at = indices(op);
+    if (index < at.coefficients) return self(op).activations;
+    return index == at.coefficients ? kFloat : index < at.tables ? kInt64 : 0;  // 0: tables of any type
   };
-  op.input_characteristic = [](const Operator*, size_t index) { return index < kTables ? kRequired : kVariadic; };
+  op.input_characteristic = [](const Operator* op, size_t index) { return index < indices(op).tables ? kRequired : kVariadic; };
   // The plan is made from the entries, on the CPU. The tables are not read, and ONNX Runtime keeps only the first of them there.
-  op.input_memory = [](const Operator*, size_t index) { return index < kEntries ? kDefaultMemory : kCpuMemory; };
+  op.input_memory = [](const Operator* op, size_t index) { return index < indices(op).entries ? kDefaultMemory : kCpuMemory; };
   op.variadic_input_minimum = [](const Operator*) { return 0; };
   op.variadic_input_homogeneous = [](const Operator*) { return 0; };
   op.variadic_output_minimum = [](const Operator*) { return 1; };
@@ -76,20 +93,12 @@ FourierFTOperator make(bool is_gradient, Type activations, const CudaLibrary* cu
   op.last_version = [](const Operator*) { return INT32_MAX; };
   op.infer_shape = [](const Operator* op, Handle context) -> StatusHandle {
     return checked([&] {
-      copy_shape(context, 0, self(op).is_gradient ? 2 : 1);
+      copy_shape(context, 0, self(op).is_gradient ? indices(op).coefficients : indices(op).base);
       if (self(op).is_gradient) copy_shape(context, 1, 0);
     });
   };
-  if (!is_gradient) {
-    // y may use the base's memory.
-    op.in_place = [](int** inputs, int** outputs) -> size_t {
-      *inputs = static_cast<int*>(std::malloc(sizeof(int)));
-      *outputs = static_cast<int*>(std::malloc(sizeof(int)));
-      **inputs = 1;
-      **outputs = 0;
-      return 1;
-    };
-  }
+  // y and grad_x may use the base's memory.
+  op.in_place = is_gradient ? reuse<kGradient.base, 1> : reuse<kForward.base, 0>;
   op.release_in_place = [](int* inputs, int* outputs) {
     std::free(inputs);
     std::free(outputs);
@@ -130,7 +139,10 @@ View View::input(Handle context, size_t index) {
 View View::output(Handle context, size_t index, const std::vector<int64_t>& dims) {
   Handle value = nullptr;
   check(api.KernelContext_GetOutput(context, index, dims.data(), dims.size(), &value));
-  return View(value);
+  View view;
+  view.dims = dims;
+  check(api.GetTensorMutableData(value, &view.data));
+  return view;
 }
 
 int64_t View::count() const {
@@ -139,17 +151,29 @@ int64_t View::count() const {
   return product;
 }
 
+bool is_inactive(Handle context) {
+  Handle value = nullptr, info = nullptr;
+  check(api.KernelContext_GetInput(context, kCoefficients, &value));
+  check(api.GetTensorTypeAndShape(value, &info));
+  const std::unique_ptr<void, void (*)(Handle)> released(info, api.ReleaseTensorTypeAndShapeInfo);
+  size_t count = 0;
+  check(api.GetTensorShapeElementCount(info, &count));
+  return count == 0;
+}
+
 Inputs::Inputs(const FourierFTOperator& op, Handle context)
     : op(op),
       x(View::input(context, 0)),
       other(View::input(context, 1)),
-      coefficients(View::input(context, 2)),
-      rows(View::input(context, 3)),
-      entries(View::input(context, kEntries)) {
+      grad_base(op.is_gradient ? View::input(context, kGradient.base) : View()),
+      coefficients(View::input(context, indices(&op).coefficients)),
+      rows(View::input(context, indices(&op).rows)),
+      entries(View::input(context, indices(&op).entries)) {
   if (x.dims.empty() || other.dims.empty()) fail("expected activations [..., in] and [..., out]; received scalars");
   d2 = x.dims.back();
   d1 = other.dims.back();
   if (d1 <= 0 || d2 <= 0 || x.count() / d2 != other.count() / d1) fail("expected the same number of tokens in both activations");
+  if (op.is_gradient && grad_base.dims != x.dims) fail("base: expected the shape of x");
   tokens = x.count() / d2;
   if (coefficients.dims.size() != 2 || entries.dims.size() != 2 || entries.dims[0] != 2 || entries.dims[1] != coefficients.dims[1])
     fail("expected coefficients [adapters, n] and entries [2, n]");

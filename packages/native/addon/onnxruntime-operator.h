@@ -29,10 +29,14 @@ struct FourierFTOperator : Operator {
 void set_cpu_kernel(FourierFTOperator& op);
 void set_cuda_kernel(FourierFTOperator& op);
 
+constexpr size_t kBase = 1, kCoefficients = 2;  // indices of the inputs of FourierFT
+
 // A view of an input or output tensor of a call.
 struct View {
   void* data = nullptr;
   std::vector<int64_t> dims;
+
+  View() = default;
 
   static View input(Handle context, size_t index);
   static View output(Handle context, size_t index, const std::vector<int64_t>& dims);
@@ -47,11 +51,14 @@ struct View {
   explicit View(Handle value);
 };
 
-// The inputs of a call. The constructor checks that x and `other` (base or grad_y) have the same number of tokens, and coefficients and entries
-// the same n.
+// Whether a call has no coefficients. Most layers of a session with many adapters have none, so this reads nothing else.
+bool is_inactive(Handle context);
+
+// The inputs of a call. The constructor checks that x and `other` (base or grad_y) have the same number of tokens, grad_base the shape of x, and
+// coefficients and entries the same n.
 struct Inputs {
   const FourierFTOperator& op;
-  View x, other, coefficients, rows, entries;
+  View x, other, grad_base, coefficients, rows, entries;  // grad_base: only of a gradient
   int64_t d1 = 0, d2 = 0, n = 0, tokens = 0, adapters = 0;
 
   Inputs(const FourierFTOperator& op, Handle context);

@@ -18,8 +18,14 @@ export {
   type TableName,
 } from './attach/functions/branch-tables.js'
 export { gradientFunction } from './attach/functions/gradient-function.js'
+export {
+  type JoinedCoefficients,
+  type JoinOptions,
+  joinCoefficients,
+} from './attach/join-coefficients.js'
 export type { Replaceable, WeightInputs } from './attach/replaceable-layer.js'
 export type { BakedLayer } from './attach/weight-update.js'
+export type { MemoryPolicy } from './differentiate/keep-or-recompute.js'
 export { type CrossEntropyOptions, crossEntropy } from './differentiate/losses/cross-entropy.js'
 export {
   type BuiltLoss,
@@ -38,6 +44,7 @@ export {
 } from './differentiate/losses/pairs.js'
 export { binaryCrossEntropy, meanSquaredError } from './differentiate/losses/regression.js'
 export { scalarLoss } from './differentiate/losses/scalar-loss.js'
+export type { StepMemory } from './differentiate/step-memory.js'
 export {
   makeTrainingGraph,
   type TrainingGraph,

@@ -1,4 +1,4 @@
-/** The table in architectures.md is what its script prints from the recorded results. */
+/** The tables in architectures.md and gradients.md are what their scripts print from the recorded results. */
 import { execFile } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
@@ -7,11 +7,14 @@ import { expect, test } from 'vitest'
 
 const path = (relative: string) => fileURLToPath(new URL(relative, import.meta.url))
 
-test('the table in architectures.md is the one that table.js prints from results.json', async () => {
-  const { stdout } = await promisify(execFile)(process.execPath, [path('../scripts/architectures/table.js')])
-  const page = await readFile(path('../architectures.md'), 'utf8')
-  const mark = '<!-- /architectures -->'
-  const table = page.slice(page.indexOf('<!-- architectures -->'), page.indexOf(mark) + mark.length)
+test.each([
+  ['architectures', 'table.js'],
+  ['gradients', 'gradient-table.js'],
+])('the table in %s.md is the one that %s prints from the recorded results', async (name, script) => {
+  const { stdout } = await promisify(execFile)(process.execPath, [path(`../scripts/architectures/${script}`)])
+  const page = await readFile(path(`../${name}.md`), 'utf8')
+  const mark = `<!-- /${name} -->`
+  const table = page.slice(page.indexOf(`<!-- ${name} -->`), page.indexOf(mark) + mark.length)
   expect(table.split('\n').length).toBeGreaterThan(50)
   expect(`${table}\n`).toBe(stdout)
 })

@@ -38,6 +38,7 @@ const inputs = {
   rowless: new Map(),
   coefficients: new Map([[MODULE, 'c']]),
   weights: new Map(),
+  joined: undefined,
 }
 
 async function graphIn(runtime: Ort): Promise<AdaptedGraph> {

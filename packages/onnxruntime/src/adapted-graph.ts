@@ -1,11 +1,11 @@
 /** `AdaptedGraph`: one graph with slots for adapters, and the session that runs it. It makes feeds from the adapters of a call. */
 import { type Applied, type Choice, FourierFTError, isSameChoice } from '@fourierft/core'
-import type { AttachedInputs, WeightInputs } from '@fourierft/onnx'
+import type { WeightInputs } from '@fourierft/onnx'
 import type { InferenceSession, Tensor } from 'onnxruntime-common'
-import type { AdapterSlots } from './adapter-slots.js'
+import type { AdapterSlots, SlotInputs } from './adapter-slots.js'
 import { coefficientsOn, positionsOn } from './entries-union.js'
 import type { Ort } from './ort.js'
-import { parameterInputs } from './parameter-inputs.js'
+import { adapterInputs } from './parameter-inputs.js'
 import type { ReplacedModule, SessionAdapter } from './session-adapter.js'
 import { SessionRuns } from './session-runs.js'
 import { transpose } from './transpose.js'
@@ -22,7 +22,7 @@ export class AdaptedGraph {
   readonly slots: AdapterSlots
   readonly #Tensor: Ort['Tensor']
   /** Undefined for the original model. */
-  readonly #inputs: AttachedInputs | undefined
+  readonly #inputs: SlotInputs | undefined
   readonly #adapterInputs: ReadonlySet<string>
   /** Whether several runs can use the same tensors. On the web, a runtime in a worker takes the memory of the tensors. */
   readonly #reusesFeeds: boolean
@@ -32,12 +32,12 @@ export class AdaptedGraph {
     | { readonly choice: Choice<SessionAdapter>; readonly feeds: Readonly<Record<string, Tensor>> }
     | undefined
 
-  constructor(session: InferenceSession, ort: Ort, slots: AdapterSlots, inputs?: AttachedInputs) {
+  constructor(session: InferenceSession, ort: Ort, slots: AdapterSlots, inputs?: SlotInputs) {
     this.session = session
     this.slots = slots
     this.#Tensor = ort.Tensor
     this.#inputs = inputs
-    this.#adapterInputs = new Set(inputs && [inputs.rows, ...parameterInputs(inputs)])
+    this.#adapterInputs = new Set(inputs && adapterInputs(inputs))
     this.#reusesFeeds = ort.env.versions.node !== undefined
     this.#runs = new SessionRuns(session, ort)
   }
@@ -86,21 +86,22 @@ export class AdaptedGraph {
     return feeds
   }
 
-  #makeFeeds(choice: Choice<SessionAdapter>, inputs: AttachedInputs): Record<string, Tensor> {
+  #makeFeeds(choice: Choice<SessionAdapter>, inputs: SlotInputs): Record<string, Tensor> {
     const used = 'added' in choice ? choice.added : distinct(choice.perRow)
     const rows = 'added' in choice ? [0] : this.#rowsOf(choice.perRow, used, inputs)
     const feeds: Record<string, Tensor> = {
       [inputs.rows]: new this.#Tensor('int64', BigInt64Array.from(rows, BigInt), [rows.length]),
     }
+    const ofModules = new Map<string, { data: Float32Array; n: number }>()
     for (const [key, { module, entries }] of this.slots.branches) {
       const coefficients = used.map(({ adapter, scale }) => {
         const layer = adapter.layers.get(key)
         return layer && coefficientsOn(entries, layer, scale)
       })
       const data = 'added' in choice ? sumOf(coefficients) : stack(coefficients, rows.includes(-1), entries.n)
-      const input = inputs.coefficients.get(module) as string
-      feeds[input] = new this.#Tensor('float32', data, [data.length / entries.n, entries.n])
+      ofModules.set(module, { data, n: entries.n })
     }
+    Object.assign(feeds, this.#coefficientFeeds(ofModules, inputs))
     for (const [key, { module, inFeatures }] of this.slots.replaceable) {
       const [replacement] = used.flatMap(({ adapter }) => adapter.replacedModules.get(key) ?? [])
       Object.assign(
@@ -111,11 +112,35 @@ export class AdaptedGraph {
     return feeds
   }
 
+  /** @param ofModules the coefficients of each module, `[A, n]` */
+  #coefficientFeeds(
+    ofModules: ReadonlyMap<string, { readonly data: Float32Array; readonly n: number }>,
+    { coefficients, joined }: SlotInputs,
+  ): Record<string, Tensor> {
+    const floats = (data: Float32Array, n: number) => new this.#Tensor('float32', data, [data.length / n, n])
+    if (joined === undefined)
+      return Object.fromEntries(
+        Array.from(ofModules, ([module, { data, n }]) => [
+          coefficients.get(module) as string,
+          floats(data, n),
+        ]),
+      )
+    const feeds = joined.map(({ n, values, counts, modules }) => {
+      const parts = modules.map((module) => ofModules.get(module)?.data ?? new Float32Array(0))
+      const numbers = BigInt64Array.from(parts, ({ length }) => BigInt(length / n))
+      return {
+        [values]: floats(concatenated(parts), n),
+        [counts]: new this.#Tensor('int64', numbers, [modules.length]),
+      }
+    })
+    return Object.assign({}, ...feeds)
+  }
+
   /** Returns the index into `used` of each row's adapter, −1 for no adapter; a single index if it is the same for all rows. */
   #rowsOf(
     perRow: readonly (Applied<SessionAdapter> | null)[],
     used: readonly Applied<SessionAdapter>[],
-    { rowless }: AttachedInputs,
+    { rowless }: SlotInputs,
   ): number[] {
     const rows = perRow.map((row) => used.findIndex((other) => isSame(row, other)))
     if (new Set(rows).size === 1) return rows.slice(0, 1)
@@ -203,4 +228,14 @@ function stack(
   const rows = new Float32Array((coefficients.length + (hasRowsWithoutAdapter ? 1 : 0)) * n)
   for (const [a, row] of coefficients.entries()) if (row) rows.set(row, a * n)
   return rows
+}
+
+function concatenated(parts: readonly Float32Array[]): Float32Array {
+  const all = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0))
+  let end = 0
+  for (const part of parts) {
+    all.set(part, end)
+    end += part.length
+  }
+  return all
 }

@@ -9,6 +9,9 @@ import {
   type BakeOptions,
   bakeBranches,
   type ExternalFile,
+  type JoinedCoefficients,
+  type JoinOptions,
+  joinCoefficients,
   type OnnxModel,
 } from '@fourierft/onnx'
 import { entriesUnion } from './entries-union.js'
@@ -72,12 +75,27 @@ export function slotsFor(adapters: readonly SessionAdapter[]): AdapterSlots {
   }
 }
 
-/** Adds slots to their model. */
-export function attachSlots(model: OnnxModel, slots: AdapterSlots): AttachedInputs {
+/** The inputs of a model with slots. */
+export interface SlotInputs extends AttachedInputs {
+  /** The inputs that replace those for coefficients; undefined if each module has its own. */
+  readonly joined: readonly JoinedCoefficients[] | undefined
+}
+
+/**
+ * Adds slots to their model.
+ *
+ * @param join how the modules share inputs for their coefficients; undefined if each of them gets its own
+ */
+export function attachSlots(
+  model: OnnxModel,
+  slots: AdapterSlots,
+  join: JoinOptions | undefined,
+): SlotInputs {
   const layerAt = layersByKey(model)
   const branches = Array.from(slots.branches, ([key, branch]) => ({ ...branch, layer: layerAt(key) }))
   const replaceable = Array.from(slots.replaceable, ([key, layer]) => ({ ...layer, layer: layerAt(key) }))
-  return attachBranches(model, branches, { replaceable })
+  const inputs = attachBranches(model, branches, { replaceable })
+  return { ...inputs, joined: join && joinCoefficients(model, inputs.coefficients, join) }
 }
 
 /**

@@ -29,6 +29,7 @@ export type {
   FitOptions,
   FitReport,
 } from './trainer/fit.js'
+export type { TrainerMemory } from './trainer/fitting-training.js'
 export type { EvaluateOptions, Evaluation, Metric } from './trainer/metric.js'
 export type { Trainable } from './trainer/trainable.js'
 export {

@@ -1,16 +1,22 @@
 /** `ModelSessions`: opens one model in the user's ONNX Runtime: unchanged, with slots (`AdapterSlots`), or with adapters in its weights. */
 import { type Adapter, type Applied, FourierFTError } from '@fourierft/core'
-import type { LinearLayer, OnnxModel, ReadExternal } from '@fourierft/onnx'
+import type { LinearLayer, MemoryPolicy, OnnxModel, ReadExternal } from '@fourierft/onnx'
 import type { InferenceSession } from 'onnxruntime-common'
 import { AdaptedGraph } from './adapted-graph.js'
 import { type AdapterSlots, attachSlots, bakeAdapters, NO_SLOTS } from './adapter-slots.js'
 import { findAdapterLayers, type LayerContext, type MatchedLayer, namedLayers } from './matched-layers.js'
 import { type ModelBytes, type ModelFile, type OpenModel, readBeside } from './model-source.js'
 import type { ModuleNames } from './module-names.js'
+import { BACKEND } from './native-backend.js'
 import type { Ort } from './ort.js'
 import { type Enqueue, runtimeQueue } from './runtime-queue.js'
 import type { SessionAdapter } from './session-adapter.js'
-import { attachForTraining, TrainingSession, type TrainingSettings } from './trainer/training-session.js'
+import {
+  attachForTraining,
+  digestOf,
+  TrainingSession,
+  type TrainingSettings,
+} from './trainer/training-session.js'
 
 /** A change of the model in a file, whenever it is read: for example, a head that is added. */
 export interface ModelChange {
@@ -91,7 +97,8 @@ export class ModelSessions {
     if (slots.branches.size + slots.replaceable.size === 0)
       return this.graphWithoutSlots(await this.#create(await this.#file.unchanged()))
     const { model, ...externalData } = opened ?? (await this.openModel())
-    const inputs = attachSlots(model, slots)
+    const join = runsOnCpu(this.#options) ? { isPortable: this.nativeProblem !== undefined } : undefined
+    const inputs = attachSlots(model, slots, join)
     return new AdaptedGraph(
       await this.#create({ bytes: model.toBytes(), ...externalData }),
       this.#ort,
@@ -126,9 +133,14 @@ export class ModelSessions {
     settings: TrainingSettings,
     opened?: OpenModel,
   ): Promise<TrainingSession> {
-    const { model, ...externalData } = opened ?? (await this.openModel())
-    const attached = attachForTraining(model, adapter, settings)
-    const session = await this.#create({ bytes: model.toBytes(), ...externalData }, TRAINING_DEFAULTS)
+    const open = opened ?? (await this.openModel())
+    const { model, ...externalData } = open
+    const modelDigest = await digestOf(model, this.readExternal(open))
+    const attached = { ...attachForTraining(model, adapter, settings), modelDigest }
+    const session = await this.#create(
+      { bytes: model.toBytes(), ...externalData },
+      trainingOptions(this.#options, settings.memory ?? 'fast'),
+    )
     return new TrainingSession(session, this.#ort, attached)
   }
 
@@ -145,11 +157,10 @@ export class ModelSessions {
    */
   async #create(
     model: string | ModelBytes,
-    defaults: InferenceSession.SessionOptions = {},
+    options: InferenceSession.SessionOptions = this.#options,
   ): Promise<InferenceSession> {
     const { InferenceSession } = this.#ort
     const file = this.#file.name
-    const options = { ...defaults, ...this.#options }
     try {
       return await this.#enqueue(() =>
         typeof model === 'string'
@@ -200,6 +211,34 @@ export class ModelSessions {
  */
 const TRAINING_DEFAULTS: InferenceSession.SessionOptions = { enableMemPattern: false }
 
+function trainingOptions(
+  options: InferenceSession.SessionOptions,
+  memory: MemoryPolicy,
+): InferenceSession.SessionOptions {
+  return { ...TRAINING_DEFAULTS, ...(memory === 'lean' ? withSessionConfig(options, UNPACKED) : options) }
+}
+
+/** ONNX Runtime otherwise stores each weight of a matrix product in another order, beside the original. */
+const UNPACKED = { disable_prepacking: '1' }
+
+/** Adds entries to ONNX Runtime's configuration of a session, unless the options have them. */
+function withSessionConfig(
+  options: InferenceSession.SessionOptions,
+  entries: Readonly<Record<string, string>>,
+): InferenceSession.SessionOptions {
+  const { session, ...extra } = (options.extra ?? {}) as { session?: Record<string, unknown> }
+  return { ...options, extra: { ...extra, session: { ...entries, ...session } } }
+}
+
+/** Whether all execution providers compute on the CPU. */
+function runsOnCpu({ executionProviders = [] }: InferenceSession.SessionOptions): boolean {
+  return executionProviders.every((provider) => {
+    const { name, device = 'cpu' }: { name: string; device?: unknown } =
+      typeof provider === 'string' ? { name: provider } : provider
+    return name === 'cpu' || name === 'wasm' || (name === BACKEND && device === 'cpu')
+  })
+}
+
 /** Adds to the options the external data of a model that is passed as bytes, or the folder of these data. */
 function withExternalData(
   options: InferenceSession.SessionOptions,
@@ -207,9 +246,5 @@ function withExternalData(
 ): InferenceSession.SessionOptions {
   if (externalData) return { ...options, externalData }
   if (folder === undefined) return options
-  const { session, ...extra } = (options.extra ?? {}) as { session?: Record<string, unknown> }
-  return {
-    ...options,
-    extra: { ...extra, session: { model_external_initializers_file_folder_path: folder, ...session } },
-  }
+  return withSessionConfig(options, { model_external_initializers_file_folder_path: folder })
 }

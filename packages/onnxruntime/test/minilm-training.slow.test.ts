@@ -1,15 +1,13 @@
 /** Training of paraphrase-MiniLM-L3-v2 on the real mails of the tests: an adapter that PEFT has trained is trained further, as a sentence encoder. */
 import { existsSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import * as node from 'onnxruntime-node'
 import { describe, expect, test } from 'vitest'
 import { createSession } from '../src/create-session.js'
-import { contrastive, cosineSimilarity, createTrainer, type Loss, type TrainingBatch } from '../src/index.js'
+import { contrastive, cosineSimilarity, createTrainer, type Loss } from '../src/index.js'
 import { gradientErrors } from '../src/trainer/__fixtures__/check-whole-gradient.js'
-import { decodeArray, type EncodedArray } from './encoded-array.js'
+import { makeBatch } from './minilm-batch.js'
 
 type Name = 'cosineSimilarity' | 'contrastive'
-type Classes = Readonly<Record<'ham' | 'spam', EncodedArray>>
 
 const MODEL = fileURLToPath(new URL('../../../.cache/minilm-0.2.1/model.onnx', import.meta.url))
 const FOLDER = fileURLToPath(new URL('__fixtures__/minilm', import.meta.url))
@@ -20,45 +18,10 @@ const skipped = hasModel
 
 /** The name of the mean-pooled embeddings in the file. */
 const EMBEDDINGS = '461'
-const { mails }: { readonly mails: { readonly known: Classes } } = JSON.parse(
-  readFileSync(`${FOLDER}/vectors.json`, 'utf8'),
-)
-
 /** The losses of PyTorch and PEFT, which `scripts/minilm-trajectory.py` has written. */
 const trajectory: { readonly learningRate: number } & Readonly<
   Record<Name, { readonly losses: readonly number[]; readonly gradientNorms: readonly number[] }>
 > = JSON.parse(readFileSync(`${FOLDER}/trajectory.json`, 'utf8'))
-
-const rowsOf = (texts: EncodedArray, first: number, count: number, width: number): bigint[] => {
-  const { data, shape } = decodeArray(texts)
-  const [, tokens] = shape as [number, number]
-  return Array.from({ length: count * width }, (_, i) => {
-    const [row, token] = [first + Math.floor(i / width), i % width]
-    return token < tokens ? BigInt((data as Uint16Array)[row * tokens + token]) : 0n
-  })
-}
-
-/** Pairs of mails: ham with ham (1), and ham with spam (0). */
-function makeBatch(first: number): TrainingBatch {
-  const { ham, spam } = mails.known
-  const width = Math.max(ham.shape[1] as number, spam.shape[1] as number)
-  const part = (texts: EncodedArray, start: number) => rowsOf(texts, start, 4, width)
-  const ids = BigInt64Array.from([
-    ...part(ham, first),
-    ...part(ham, first),
-    ...part(ham, first + 4),
-    ...part(spam, first),
-  ])
-  const shape = [16, width]
-  const mask = ids.map((id) => (id === 0n ? 0n : 1n))
-  return {
-    feeds: {
-      input_ids: new node.Tensor('int64', ids, shape),
-      attention_mask: new node.Tensor('int64', mask, shape),
-    },
-    labels: new node.Tensor('float32', Float32Array.of(1, 1, 1, 1, 0, 0, 0, 0), [8]),
-  }
-}
 
 const losses: readonly (readonly [Name, Loss])[] = [
   ['cosineSimilarity', cosineSimilarity(EMBEDDINGS, { pooling: 'none' })],

@@ -68,7 +68,9 @@ async function operatorsByProvider(opType: 'FourierFT' | 'FourierFTGrad'): Promi
         {
           opType,
           domain: DOMAIN,
-          inputs: ['x', 'y', 'c', 'rows', ...(isGradient ? GRADIENT_TABLE_NAMES : TABLE_NAMES)],
+          inputs: isGradient
+            ? ['x', 'y', 'x', 'c', 'rows', ...GRADIENT_TABLE_NAMES]
+            : ['x', 'y', 'c', 'rows', ...TABLE_NAMES],
           outputs: outputs.map(({ name }) => name),
         },
       ],

@@ -59,6 +59,16 @@ test('calls see the adapter as the last step has left it', async () => {
     expect(losses.at(-1)).toBeCloseTo(served, 5)
   }
   expect(losses.at(-1)).toBeLessThan(losses[0] / 2)
+  let outputs: unknown
+  const metrics = {
+    add({ data }: { readonly data: unknown }) {
+      outputs = data
+    },
+    result: () => ({ batches: 1 }),
+  }
+  expect((await trainer.evaluate([batch], { metrics })).metrics).toEqual({ batches: 1 })
+  const { logits } = await classify.model(classify.tokenizer(TEXTS, { padding: true }))
+  for (const [i, value] of (outputs as Float32Array).entries()) expect(value).toBeCloseTo(logits.data[i], 5)
   const [first] = await classify(TEXTS[0])
   expect(first).toMatchObject({ label: 'left' })
 })

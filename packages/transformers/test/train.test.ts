@@ -23,7 +23,7 @@ const ROWS = [
 ]
 const CONFIG = { targetModules: [QUERY, OUTPUT], nFrequency: 24, scaling: 30 }
 /** The layers have 16 features, and small weights. */
-const FAST = { epochs: 12, batchSize: 3, learningRate: 0.3, headLearningRate: 0.1 } satisfies TrainOptions
+const FAST = { epochs: 25, batchSize: 3, learningRate: 0.3, headLearningRate: 0.1 } satisfies TrainOptions
 
 type Classify = Awaited<ReturnType<typeof open>>
 const folder = writeTinyModels()
@@ -123,6 +123,15 @@ describe('train', () => {
     ).toEqual([1, 2, 3, 4].map((step) => ['progress', 'mine', step, 4, 25 * step]))
   })
 
+  test('smooths labels in the training only', async () => {
+    const rows = ROWS.map(({ text }, i) => ({ text, label: i % 2 === 0 ? 'left' : 'right' }))
+    const settings = { epochs: 1, learningRate: 0, headLearningRate: 0, batchSize: 6, evaluation: rows }
+    const [plain] = (await train(adapters, rows, settings)).epochs
+    const [smooth] = (await train(adapters, rows, { ...settings, labelSmoothing: 0.5 })).epochs
+    expect(smooth.evaluationLoss).toBeCloseTo(plain.evaluationLoss ?? Number.NaN, 5)
+    expect(Math.abs(smooth.loss - plain.loss)).toBeGreaterThan(5e-5)
+  })
+
   test('cuts long rows, and counts them', async () => {
     const rows = [...ROWS, { text: 'a small model of few words '.repeat(4), label: 'question' }]
     expect((await train(adapters, rows, { ...FAST, epochs: 1 })).rows.cut).toBe(1)
@@ -180,6 +189,12 @@ describe('bad input changes nothing', () => {
       /evaluation, row 0.*praise/,
     ],
     ['an unknown option', ROWS, { epoch: 3 } as TrainOptions, /epoch: there is no such option/],
+    [
+      'label smoothing of a regression',
+      [{ text: 'a', label: 0.5 }],
+      { labelSmoothing: 0.1 },
+      /labelSmoothing/,
+    ],
     ['a count of zero', ROWS, { batchSize: 0 }, /batchSize/],
     ['an unknown adapter', ROWS, { adapter: 'yours' }, /yours/],
     ['a task that cannot be trained', ROWS, { task: 'depth-estimation' }, /depth-estimation/],

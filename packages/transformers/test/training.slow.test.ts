@@ -3,7 +3,7 @@
  * real exports: encoders, a vision model, decoders with a cache, and encoders with a merged decoder.
  */
 import { fileURLToPath } from 'node:url'
-import { createTrainer, crossEntropy, type TrainingBatch } from '@fourierft/onnxruntime'
+import { createTrainer, crossEntropy, meanSquaredError, type TrainingBatch } from '@fourierft/onnxruntime'
 import {
   AutoModelForCausalLM,
   AutoModelForImageClassification,
@@ -18,6 +18,7 @@ import { Tensor } from 'onnxruntime-common'
 import { afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { gradientErrors } from '../../onnxruntime/src/trainer/__fixtures__/check-whole-gradient.js'
 import { attach } from '../src/attach.js'
+import type { ModelAdapters } from '../src/model-adapters.js'
 
 beforeAll(() => {
   env.localModelPath = fileURLToPath(new URL('__fixtures__', import.meta.url))
@@ -123,19 +124,20 @@ function emptyCache(model: PreTrainedModel): Record<string, Tensor> {
   return feeds
 }
 
-function batchOf(model: PreTrainedModel, { inputs, labels }: Case): TrainingBatch {
-  const feeds = Object.entries(inputs).map(([name, tensor]) => [name, tensor.ort_tensor] as const)
+/** The feeds of all inputs that the training graph was made from, as transformers.js makes them, and the labels. */
+function batchOf(adapters: ModelAdapters, { inputs, labels }: Case): TrainingBatch {
+  const { input_ids } = inputs
+  const position_ids = input_ids && ids(text.map((row) => row.map((_, i) => i)))
+  const all = { ...inputs, ...(position_ids && { position_ids }) }
+  const tensors = Object.entries(all).map(([name, tensor]) => [name, tensor.ort_tensor] as const)
+  const known = adapters.trainingInputs('logits').map(({ name }) => name)
+  const feeds = [...tensors, ...Object.entries(emptyCache(adapters.model))].filter(([name]) =>
+    known.includes(name),
+  )
   const flat = labels.flat()
-  const dims = [2, flat.length / 2].slice(0, flat.length === 2 ? 1 : 2)
-  const positions =
-    'attention_mask' in inputs && !('decoder_input_ids' in inputs) && flat.length > 2
-      ? { position_ids: ids(text.map((row) => row.map((_, i) => i))).ort_tensor }
-      : {}
-  const session = model.sessions.decoder_model_merged ?? model.sessions.model
-  const known = ['input_ids', 'decoder_input_ids', 'attention_mask', ...session.inputNames]
-  const all = { ...Object.fromEntries(feeds), ...positions, ...emptyCache(model) }
+  const dims = labels.length === flat.length ? [flat.length] : [2, flat.length / 2]
   return {
-    feeds: Object.fromEntries(Object.entries(all).filter(([name]) => known.includes(name))),
+    feeds: Object.fromEntries(feeds),
     labels: new Tensor('int64', BigInt64Array.from(flat, BigInt), dims),
   }
 }
@@ -162,7 +164,7 @@ describe.each(Object.entries(CASES))('%s', (name, testCase) => {
     const { targetModules } = testCase
     await adapters.addAdapter('mine', { targetModules, nFrequency: 12, scaling: 10, initWeights })
     const trainer = await createTrainer(adapters, { loss: crossEntropy('logits') })
-    return { model, adapters, trainer, batch: batchOf(model, testCase) }
+    return { model, adapters, trainer, batch: batchOf(adapters, testCase) }
   }
 
   test('gradients equal central differences', async () => {
@@ -206,4 +208,24 @@ describe.each(Object.entries(CASES))('%s', (name, testCase) => {
         expect(coefficients.some((value) => value !== 0)).toBe(true)
     },
   )
+})
+
+test('an adapter with layers in a session that the loss does not depend on is rejected', async () => {
+  const { load, targetModules } = CASES.t5 as Case
+  const model = await load('t5', { dtype: 'fp32' })
+  open.push(model)
+  const adapters = await attach(model)
+  await adapters.addAdapter('mine', { targetModules, nFrequency: 12 })
+  const loss = meanSquaredError('last_hidden_state')
+  await expect(createTrainer(adapters, { loss })).rejects.toMatchObject({
+    code: 'UNSUPPORTED',
+    message: expect.stringMatching(/layers in decoder_model_merged, but model computes/),
+  })
+  // The encoder's output is enough for an adapter of the encoder.
+  await adapters.addAdapter('encoder', { targetModules: 'encoder.*SelfAttention.q', nFrequency: 12 })
+  const trainer = await createTrainer(adapters, { adapter: 'encoder', loss })
+  const feeds = { input_ids: ids(text).ort_tensor, attention_mask: ids(mask).ort_tensor }
+  const labels = new Tensor('float32', new Float32Array(2 * 6 * 32), [2, 6, 32])
+  const first = await trainer.step({ feeds, labels })
+  expect((await trainer.step({ feeds, labels })).loss).toBeLessThan(first.loss)
 })

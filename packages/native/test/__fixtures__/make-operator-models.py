@@ -2,7 +2,7 @@
 
     python make-operator-models.py
 
-Written with onnx 1.19.1 and numpy 2.
+The gradient of x is added to x. Written with onnx 1.23.2 and numpy 2.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ def model(dtype: int, numpy_type: type) -> onnx.ModelProto:
         [
             helper.make_node("MatMul", ["x", "weight"], ["base"], name="/layer/MatMul"),
             helper.make_node("FourierFT", ["x", "base", "c", "rows", *tables], ["y"], name="forward", domain="fourierft"),
-            helper.make_node("FourierFTGrad", ["x", "g", "c", "rows", *tables], ["grad_c", "grad_x"], name="gradient", domain="fourierft"),
+            helper.make_node("FourierFTGrad", ["x", "g", "x", "c", "rows", *tables], ["grad_c", "grad_x"], name="gradient", domain="fourierft"),
         ],
         "layer",
         [
@@ -59,7 +59,7 @@ def bfloat16_model() -> onnx.ModelProto:
     graph = result.graph
     product, forward, gradient = list(graph.node)
     product.output[0] = "base.wide"
-    for node, inputs, outputs in ((forward, 2, ["y"]), (gradient, 2, ["grad_c", "grad_x"])):
+    for node, inputs, outputs in ((forward, 2, ["y"]), (gradient, 3, ["grad_c", "grad_x"])):
         for i in range(inputs):
             node.input[i] += ".brain"
         for i, name in enumerate(outputs):

@@ -8,7 +8,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 const RESULTS = new URL('results.json', import.meta.url)
 const PAGE = new URL('../../architectures.md', import.meta.url)
 const [BEGIN, END] = ['<!-- architectures -->', '<!-- /architectures -->']
-const EXPORTERS = { torchscript: 'TorchScript', dynamo: 'dynamo', optimum: 'optimum' }
+export const EXPORTERS = { torchscript: 'TorchScript', dynamo: 'dynamo', optimum: 'optimum' }
 const UNSUPPORTED =
   /custom or unsupported architecture|doesn't support task|optimum has no task|Unrecognized model identifier/
 /** The comparisons of outputs with adapters. `base` is not among them, because it checks only the export. */
@@ -71,7 +71,7 @@ function describe(result) {
   return { cell: cells.join('; '), note: notes.join('; ') }
 }
 
-function versionsOf(exporters) {
+export function versionsOf(exporters) {
   const lines = Object.entries(exporters).map(([exporter, versions]) => {
     const used = Object.entries(versions).filter(
       ([name]) => exporter === 'optimum' || name !== 'optimum-onnx',

@@ -36,6 +36,8 @@ export class Backward {
   readonly #cached = new Map<string, string>()
   /** The new nodes by output. */
   readonly #producers = new Map<string, NewNode>()
+  /** The number of nodes that have names. */
+  #named = 0
 
   readonly #opset: number
   readonly #target: string
@@ -61,12 +63,26 @@ export class Backward {
     attributes: Attributes = {},
     domain = '',
   ): string[] {
-    const id = `${PREFIX}${opType}_${this.nodes.length}`
-    const outputs = Array.from({ length: count }, (_, i) => (i === 0 ? id : `${id}.${i}`))
-    const node = { name: id, opType, inputs, outputs, attributes, ...(domain !== '' && { domain }) }
+    // A small file may have a node whose gradient has very many nodes.
+    this.graph.budget?.check('node', this.nodes.length + 1, this.graph)
+    const outputs = this.newNames(opType, count)
+    const node = {
+      name: outputs[0],
+      opType,
+      inputs,
+      outputs,
+      attributes,
+      ...(domain !== '' && { domain }),
+    }
     this.nodes.push(node)
     for (const output of outputs) this.#producers.set(output, node)
     return outputs
+  }
+
+  /** Names for the outputs of a node that is added later. */
+  newNames(opType: string, count: number): string[] {
+    const id = `${PREFIX}${opType}_${this.#named++}`
+    return Array.from({ length: count }, (_, i) => (i === 0 ? id : `${id}.${i}`))
   }
 
   /** Adds a node once: later calls with the same arguments give the same value. */
@@ -233,13 +249,17 @@ export class Backward {
 
   /** The element type of a value; float32 if nothing shows it. */
   typeOf(value: string): number {
-    const known = this.#types.get(value)
-    if (known !== undefined) return known
+    // The values on the way have a list of their own, because a chain of nodes may be longer than calls can be nested.
+    const pending = [value]
     // Ends the search in a file whose values depend on themselves.
-    this.#types.set(value, DataType.float)
-    const type = this.#findType(value)
-    this.#types.set(value, type)
-    return type
+    const seen = new Set<string>()
+    for (let name = pending.at(-1); name !== undefined; name = pending.at(-1)) {
+      const type = this.#types.get(name) ?? this.#typeFrom(name, seen, pending)
+      if (type === undefined) continue
+      this.#types.set(name, type)
+      pending.pop()
+    }
+    return this.#types.get(value) as number
   }
 
   /** Declares the element type of a new value that rules read as if it were a forward value. */
@@ -247,28 +267,29 @@ export class Backward {
     this.#types.set(value, type)
   }
 
-  #findType(value: string): number {
+  /** The type of a value; undefined if the types of other values have to be found before, which are then `pending`. */
+  #typeFrom(value: string, seen: Set<string>, pending: string[]): number | undefined {
     const added = this.#producers.get(value)
-    if (added) return this.#typeOfNew(added)
+    const known = added ? typeInAttributes(added) : this.#describedType(value)
+    if (known !== undefined) return known
+    const node = added ?? producerOf(this.graph, value)
+    if (!node) return DataType.float
+    const isLikeSecond = node.opType === 'DequantizeLinear' || node.opType === 'CastLike'
+    const sources = isLikeSecond ? node.inputs.slice(1, 2) : node.inputs.filter((name) => name !== '')
+    seen.add(value)
+    const unknown = sources.filter((name) => !this.#types.has(name) && !seen.has(name))
+    for (const name of unknown) pending.push(name)
+    if (unknown.length > 0) return undefined
+    const types = sources.map((name) => this.#types.get(name) ?? DataType.float)
+    return (isLikeSecond ? types[0] : types.find(isFloatType)) ?? DataType.float
+  }
+
+  /** The type that the file gives for a value. */
+  #describedType(value: string): number | undefined {
     const described = this.graph.valueInfo(value)?.dataType ?? constantOf(this.graph, value)?.dataType
     if (described !== undefined && described !== 0) return described
     const node = producerOf(this.graph, value)
-    if (!node) return DataType.float
-    if (node.opType === 'Cast') return Number(node.attribute('to')?.int ?? DataType.float)
-    if (node.opType === 'DequantizeLinear' || node.opType === 'CastLike')
-      return this.typeOf(node.inputs[1] ?? '')
-    const types = node.inputs.filter((name) => name !== '').map((name) => this.typeOf(name))
-    return types.find(isFloatType) ?? DataType.float
-  }
-
-  /** The element type of the output of a new node with floats. */
-  #typeOfNew({ opType, inputs, attributes = {} }: NewNode): number {
-    const { to, value } = attributes
-    if (to && 'int' in to) return Number(to.int)
-    if (value && 'tensor' in value) return value.tensor.dataType
-    if (opType === 'CastLike') return this.typeOf(inputs[1])
-    const types = (opType === 'Where' ? inputs.slice(1) : inputs).map((name) => this.typeOf(name))
-    return types.find(isFloatType) ?? DataType.float
+    return node?.opType === 'Cast' ? Number(node.attribute('to')?.int ?? DataType.float) : undefined
   }
 
   /**
@@ -313,4 +334,10 @@ export class Backward {
     const summed = this.inFloat32(gradient, (wide) => this.op('ReduceSum', [wide, axes], attributes))
     return this.reshapeLike(summed, value)
   }
+}
+
+/** The type of the output of a new `Cast` or constant. */
+function typeInAttributes({ attributes: { to, value } = {} }: NewNode): number | undefined {
+  if (to && 'int' in to) return Number(to.int)
+  return value && 'tensor' in value ? value.tensor.dataType : undefined
 }

@@ -12,7 +12,10 @@ import { Backward } from './backward.js'
 import { foldGelu } from './fold/fold-gelu.js'
 import { selectEarly } from './fold/select-early.js'
 import { GRADIENT_RULES, isConstantOperator, operatorName } from './gradient-rules.js'
+import { type BackwardPass, keepOrRecompute, type MemoryPolicy } from './keep-or-recompute.js'
+import type { GradientPart } from './rule.js'
 import { isFloatType } from './scalar.js'
+import { estimateStepMemory, type StepMemory } from './step-memory.js'
 import { unfoldFused } from './unfold/unfold-fused.js'
 
 /** The first opset that has all operators of the backward graph in the form that it uses: `ScatterElements` with sums. */
@@ -23,19 +26,26 @@ export interface DifferentiateOptions {
   readonly seeds: ReadonlyMap<string, string>
   /** The inputs, or other values, whose gradients are wanted. */
   readonly targets: readonly string[]
+  /** Default: `fast`. */
+  readonly memory?: MemoryPolicy
+}
+
+export interface Derivative {
+  /** Target → the value with its gradient. */
+  readonly gradients: ReadonlyMap<string, string>
+  readonly stepMemory: StepMemory
 }
 
 /**
  * Adds the backward nodes after the last node of the main graph.
  *
- * @returns target → the value with its gradient
  * @throws {FourierFTError} `UNSUPPORTED` for an operator without a rule between the targets and the seeds, which the message names, and for an
  *   opset below {@link MIN_OPSET}; `INVALID_OPTION` if no target affects the seeds. The model is then unchanged.
  */
 export function differentiate(
   model: OnnxModel,
-  { seeds, targets }: DifferentiateOptions,
-): ReadonlyMap<string, string> {
+  { seeds, targets, memory = 'fast' }: DifferentiateOptions,
+): Derivative {
   const { graph } = model
   const opset = model.opsetImports.get('') ?? 0
   if (opset < MIN_OPSET)
@@ -53,11 +63,17 @@ export function differentiate(
     foldGelu(model, activeValues(graph, targets))
     selectEarly(model)
     unfoldFused(model, { active: activeValues(graph, targets), seeds: seeds.keys() })
-    const backward = new Backward(graph, { analysis: new Analysis(model), opset, target: targets[0] ?? '' })
+    const analysis = new Analysis(model)
+    const backward = new Backward(graph, { analysis, opset, target: targets[0] ?? '' })
     const gradients = new Gradients(backward)
     for (const [value, seed] of seeds) gradients.add(value, seed)
     const active = activeValues(graph, targets)
-    for (const node of graph.nodes.toReversed()) differentiateNode(node, { active, gradients, backward })
+    const owners: OnnxNode[] = []
+    for (const node of graph.nodes.toReversed()) {
+      differentiateNode(node, { active, gradients, backward })
+      while (owners.length < backward.nodes.length) owners.push(node)
+    }
+    gradients.complete()
     const found = new Map(
       targets.flatMap((target) => {
         const gradient = gradients.of(target)
@@ -66,14 +82,27 @@ export function differentiate(
     )
     if (found.size === 0) throw unreachable(graph, targets)
     const last = graph.nodes.at(-1)
-    if (last) graph.insertAfter(last, backward.nodes)
-    return found
+    const { nodes } = backward
+    const pass: BackwardPass = {
+      graph,
+      nodes,
+      owners,
+      targets,
+      gradientOf: (value) => gradients.of(value),
+      sizesOf: (value) => analysis.measured(graph, value),
+      typeOf: (value) => backward.typeOf(value),
+    }
+    const plan = keepOrRecompute(memory, pass)
+    if (last) graph.insertAfter(last, plan.nodes)
+    const stepMemory = estimateStepMemory(plan, pass)
+    return { gradients: found, stepMemory }
   })
 }
 
-/** ∂L/∂value by value, while it is summed up. */
+/** ∂L/∂value by value. The parts of a value's gradient are summed up when the gradient is first read: after all nodes that read the value. */
 class Gradients {
-  readonly #parts = new Map<string, string>()
+  readonly #parts = new Map<string, GradientPart[]>()
+  readonly #sums = new Map<string, string>()
   readonly #backward: Backward
 
   constructor(backward: Backward) {
@@ -81,12 +110,28 @@ class Gradients {
   }
 
   of(value: string): string | undefined {
-    return this.#parts.get(value)
+    const parts = this.#parts.get(value)
+    const known = this.#sums.get(value)
+    if (known !== undefined || parts === undefined) return known
+    const values = parts.filter((part) => typeof part === 'string')
+    const added = parts.filter((part) => typeof part === 'function')
+    const [first = this.#backward.zerosLike(value), ...others] = values
+    const sum = others.reduce((total, part) => this.#backward.add(total, part), first)
+    const result = added.reduce((total, addTo) => addTo(total), sum)
+    this.#sums.set(value, result)
+    return result
   }
 
-  add(value: string, gradient: string): void {
-    const sum = this.#parts.get(value)
-    this.#parts.set(value, sum === undefined ? gradient : this.#backward.add(sum, gradient))
+  add(value: string, part: GradientPart): void {
+    const parts = this.#parts.get(value)
+    if (parts) parts.push(part)
+    else this.#parts.set(value, [part])
+  }
+
+  /** Adds the nodes that wait for the sum of the other parts: other gradients come from the same nodes. */
+  complete(): void {
+    for (const [value, parts] of this.#parts)
+      if (parts.some((part) => typeof part === 'function')) this.of(value)
   }
 }
 

@@ -18,12 +18,18 @@ export interface RuleCall {
   readonly backward: Backward
 }
 
+/** A value, or a function that adds nodes which add the gradient to a value of its shape, and returns the sum. */
+export type GradientPart = string | ((base: string) => string)
+
+/** ∂L/∂input by input, in the input's shape. Inputs that are missing or undefined have no gradient. */
+export type RuleResult = readonly (GradientPart | undefined)[]
+
 /**
- * Writes the nodes that compute ∂L/∂input, in the input's shape, by input. Inputs that are missing or undefined have no gradient.
+ * Writes the nodes that compute the gradients of a node's inputs.
  *
  * @throws {FourierFTError} `UNSUPPORTED` for a form of the operator that the rule does not cover
  */
-export type GradientRule = (call: RuleCall) => readonly (string | undefined)[]
+export type GradientRule = (call: RuleCall) => RuleResult
 
 /** Operators by name, with the domain before it unless that is ONNX's own. */
 export type RuleTable = readonly (readonly [operator: string, rule: GradientRule])[]

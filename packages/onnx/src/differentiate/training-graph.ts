@@ -7,10 +7,13 @@ import { DataType } from '../model/schema.js'
 import { Analysis } from '../shapes/batch-axis.js'
 import { Backward } from './backward.js'
 import { activeValues, differentiate } from './differentiate.js'
+import type { MemoryPolicy } from './keep-or-recompute.js'
 import { LABELS, LOSS_SCALE, type Loss, LossNodes } from './losses/loss.js'
+import { checkOrder } from './prepare/check-order.js'
 import { prepareTraining } from './prepare/prepare-training.js'
 import { removeUnused } from './prepare/remove-unused.js'
 import { isFloatType } from './scalar.js'
+import type { StepMemory } from './step-memory.js'
 
 export interface TrainingGraphOptions {
   readonly loss: Loss
@@ -21,6 +24,8 @@ export interface TrainingGraphOptions {
    * compute all of that output.
    */
   readonly gradients?: boolean
+  /** What the backward pass reads again is kept (`fast`, the default), or mostly computed again (`lean`). */
+  readonly memory?: MemoryPolicy
 }
 
 /** The names of the outputs of a training graph. */
@@ -40,17 +45,19 @@ export interface TrainingGraph {
   readonly outputSize: number | undefined
   /** Target → the output with the gradient of `loss`, times the loss scale, in the target's shape. Targets that do not affect the loss are missing. */
   readonly gradients: ReadonlyMap<string, string>
+  /** Estimates the memory of a run. */
+  readonly stepMemory: StepMemory
 }
 
 /**
  * Turns a model with attached branches into its training graph. Inference graphs stay as they are: make it from a copy of the model.
  *
  * @throws {FourierFTError} `INVALID_OPTION` if the model has no such output, or no target affects it; `UNSUPPORTED` for an operator without a
- *   gradient rule. The model is then unchanged.
+ *   gradient rule; `INVALID_ONNX` for a file whose nodes are not in an order of execution. The model is then unchanged.
  */
 export function makeTrainingGraph(
   model: OnnxModel,
-  { loss, targets, gradients: hasGradients = true }: TrainingGraphOptions,
+  { loss, targets, gradients: hasGradients = true, memory = 'fast' }: TrainingGraphOptions,
 ): TrainingGraph {
   const { graph } = model
   const names = graph.outputs.map(({ name }) => name)
@@ -70,10 +77,14 @@ export function makeTrainingGraph(
     )
   return model.transaction(() => {
     removeUnused(model, [loss.output])
+    checkOrder(graph)
     prepareTraining(model, { targets })
     const forward = new Backward(graph, { analysis: new Analysis(model), opset: 0, target: '' })
     const dataType = forward.typeOf(loss.output)
-    const outputSize = forward.dimsOf(loss.output)?.at(-1)?.size.value
+    const described = graph.outputs.find(({ name }) => name === loss.output)?.dims
+    const lastSize = described?.at(-1)
+    const outputSize =
+      typeof lastSize === 'number' ? lastSize : forward.dimsOf(loss.output)?.at(-1)?.size.value
     if (!isFloatType(dataType))
       throw new FourierFTError(
         'INVALID_OPTION',
@@ -81,7 +92,6 @@ export function makeTrainingGraph(
         { file: model.file, option: 'loss', received: loss.output },
       )
     if (loss.labels) {
-      const described = graph.outputs.find(({ name }) => name === loss.output)?.dims
       const rank = (described ?? forward.dimsOf(loss.output))?.length
       const { dataType, missingAxes } = loss.labels
       const dims =
@@ -93,14 +103,15 @@ export function makeTrainingGraph(
     const isScaled =
       hasGradients &&
       Array.from(activeValues(graph, targets)).some((value) => forward.typeOf(value) === DataType.float16)
-    const built = loss.build({ list: new LossNodes({ dataType, isScaled }) })
+    const opset = model.opsetImports.get('') ?? 0
+    const built = loss.build({ list: new LossNodes({ dataType, isScaled, opset }), forward })
     const lossScale = built.nodes.some(({ inputs }) => inputs.includes(LOSS_SCALE)) ? LOSS_SCALE : undefined
     if (lossScale) graph.addInput({ name: lossScale, dataType: DataType.float, dims: [] })
     const last = graph.nodes.at(-1)
     if (last) graph.insertAfter(last, built.nodes)
-    const gradients = hasGradients
-      ? differentiate(model, { seeds: built.seeds, targets })
-      : new Map<string, string>()
+    const { gradients, stepMemory } = hasGradients
+      ? differentiate(model, { seeds: built.seeds, targets, memory })
+      : { gradients: new Map<string, string>(), stepMemory: () => 0 }
     if (hasGradients && !model.functions.some(({ name }) => name === 'FourierFTGrad'))
       model.addFunction(gradientFunction(model.opsetImports.get('') ?? 0))
     const rename = (value: string, name: string): string => {
@@ -115,6 +126,7 @@ export function makeTrainingGraph(
       labels: loss.labels && LABELS,
       lossScale,
       outputSize,
+      stepMemory,
       gradients: new Map(
         Array.from(gradients, ([target, value]) => [
           target,

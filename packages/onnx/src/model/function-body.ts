@@ -93,7 +93,8 @@ function renamed(attribute: WireField, name: string, where: Where): WireField {
   return field(Node.attribute, copy)
 }
 
-function payloadOf(one: WireField): Uint8Array {
+/** The bytes of a message, with its edits. */
+export function payloadOf(one: WireField): Uint8Array {
   if (!one.editedMessage?.isChanged) return one.value
   const parts: Uint8Array[] = []
   one.editedMessage.writeTo(parts)

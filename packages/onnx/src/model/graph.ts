@@ -328,14 +328,14 @@ export class OnnxGraph {
   }
 
   /**
-   * Inserts new nodes after `node`.
+   * Inserts new nodes, or copies of nodes, after `node`.
    *
    * @returns the inserted nodes
    * @throws {FourierFTError} `INVALID_STATE` if the node is not in this graph
    */
-  insertAfter(node: OnnxNode, nodes: readonly NewNode[]): OnnxNode[] {
+  insertAfter(node: OnnxNode, nodes: readonly (NewNode | ExistingNode)[]): OnnxNode[] {
     this.#checkContains(node)
-    return this.#added(this.#message.insert(nodes.map(nodeField), node.field))
+    return this.#added(this.#message.insert(nodes.map(fieldOf), node.field))
   }
 
   /** Inserts new nodes before `node`. @throws {FourierFTError} as {@link insertAfter} does */
@@ -355,8 +355,7 @@ export class OnnxGraph {
     // The index cannot forget the graphs inside a node, so it is built again.
     if (node.subgraphs.length > 0) this.#index = undefined
     else this.#index?.remove(node)
-    const fields = nodes.map((one) => ('field' in one ? one.field : nodeField(one)))
-    return this.#added(this.#message.replace(node.field, ...fields))
+    return this.#added(this.#message.replace(node.field, ...nodes.map(fieldOf)))
   }
 
   /**
@@ -609,6 +608,8 @@ class InitializerSource implements TensorSource {
 const namesInside = ({ subgraphs }: OnnxNode) => subgraphs.map((graph) => Array.from(graph.namesRead()))
 
 const nodeField = (node: NewNode) => field(Graph.node, encodeNode(node))
+
+const fieldOf = (node: NewNode | ExistingNode) => ('field' in node ? node.field : nodeField(node))
 
 function holdsGraphs(attribute: WireMessage): boolean {
   return attribute.count(Attribute.g) + attribute.count(Attribute.graphs) > 0

@@ -54,7 +54,7 @@ export class MemoryBudget {
     if (COST[kind] * count > this.#left)
       throw invalidOnnx(
         where,
-        `reading its many small parts would need more than ${MEMORY_FACTOR} times the file's size of ${this.#size} bytes (no exporter writes such files)`,
+        `its many small parts would need more than ${MEMORY_FACTOR} times the file's size of ${this.#size} bytes (no exporter writes such files)`,
       )
   }
 }

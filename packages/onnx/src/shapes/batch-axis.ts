@@ -33,6 +33,9 @@ export interface InputAxis {
   readonly axis: number
 }
 
+/** The size of an axis: the sum of these products, each a factor times the sizes of inputs' axes. */
+export type MeasuredSize = readonly { readonly factor: number; readonly inputAxes: readonly InputAxis[] }[]
+
 const BATCH_NAME = /batch|^bs?$/i
 
 /** @returns a function that gives the position of the rows in a layer's input, for the model as it is now */
@@ -69,7 +72,9 @@ function isDimName(dim: number | string | undefined): dim is string {
   return typeof dim === 'string' && dim !== ''
 }
 
+/** What is known of the values of a model. The model is analysed at the first question. */
 export class Analysis {
+  readonly #graph: OnnxGraph
   readonly #sizes = new Sizes()
   readonly #known = new Map<OnnxGraph, Map<string, KnownValue>>()
   /** The key of a size → an input's axis of that size. */
@@ -77,6 +82,11 @@ export class Analysis {
   readonly #sizeByDimName = new Map<string, Size>()
 
   constructor({ graph }: OnnxModel) {
+    this.#graph = graph
+  }
+
+  #analyse(): void {
+    const graph = this.#graph
     const inputs = graph.inputs.filter(({ name }) => !graph.initializers.has(name))
     const axes = batchAxes(inputs)
     const known = new Map<string, KnownValue>()
@@ -101,6 +111,7 @@ export class Analysis {
 
   known(graph: OnnxGraph | undefined, name: string): KnownValue {
     if (!graph) return NOTHING
+    if (this.#known.size === 0) this.#analyse()
     const known = this.#known.get(graph)?.get(name)
     if (known) return known
     const tensor = graph.initializers.get(name)
@@ -124,13 +135,23 @@ export class Analysis {
     return groups ? { axesBefore: axis, groups } : 'unknown'
   }
 
+  /** The sizes of a value's axes, if they follow from those of the inputs. */
+  measured(graph: OnnxGraph, name: string): readonly MeasuredSize[] | undefined {
+    const sizes = this.known(graph, name).dims?.map(({ size }) => this.#measured(size))
+    return sizes?.every((size) => size !== undefined) ? sizes : undefined
+  }
+
+  #measured(size: Size): MeasuredSize | undefined {
+    const products = size.terms.map(({ coefficient, symbols }) => {
+      const axes = symbols.map((id) => this.#axes.get(Size.unknown({ id, mayContainBatch: false }).key))
+      return axes.every((axis) => axis !== undefined) ? { factor: coefficient, inputAxes: axes } : undefined
+    })
+    return products.every((product) => product !== undefined) ? products : undefined
+  }
+
   #groups({ before, batch }: { before: Size; batch: Batch }, size: Size): Groups | undefined {
-    const { factors } = before
-    const inputAxes = factors?.symbols.map((id) =>
-      this.#axes.get(Size.unknown({ id, mayContainBatch: false }).key),
-    )
-    if (factors && inputAxes?.every((axis) => axis !== undefined))
-      return { factor: factors.coefficient, inputAxes }
+    const [groups, ...others] = this.#measured(before) ?? []
+    if (groups && others.length === 0) return groups
     const numbersPerRow = size.dividedBy(this.#sizes.times(before, batch.size))?.value
     return numbersPerRow ? { numbersPerRow, batch: { input: batch.input, axis: batch.axis } } : undefined
   }

@@ -7,6 +7,13 @@ export interface SizeSymbol {
   readonly mayContainBatch: boolean
 }
 
+/** A number times the numbers of some symbols. */
+export interface SizeTerm {
+  readonly coefficient: number
+  /** Their ids. */
+  readonly symbols: readonly number[]
+}
+
 /** Larger polynomials become a new symbol, so that the time to analyse a file stays proportional to its size. */
 const MAX_TERMS = 16
 const MAX_FACTORS = 12
@@ -51,10 +58,15 @@ export class Size {
     return new Set([...this.#terms.keys()].flatMap(idsOf))
   }
 
+  /** The products whose sum the size is. */
+  get terms(): readonly SizeTerm[] {
+    return Array.from(this.#terms, ([ids, coefficient]) => ({ coefficient, symbols: idsOf(ids) }))
+  }
+
   /** The coefficient and the symbols of a size that is a single product; undefined for a sum. */
-  get factors(): { readonly coefficient: number; readonly symbols: readonly number[] } | undefined {
-    const [term, ...others] = this.#terms
-    return term && others.length === 0 ? { coefficient: term[1], symbols: idsOf(term[0]) } : undefined
+  get factors(): SizeTerm | undefined {
+    const [term, ...others] = this.terms
+    return others.length === 0 ? term : undefined
   }
 
   equals(other: Size): boolean {

@@ -31,6 +31,7 @@ export const platform: Platform = {
       }
       port2.postMessage(undefined)
     }),
+  memory: () => ({ free: Number.POSITIVE_INFINITY, total: Number.POSITIVE_INFINITY }),
   async openNativeKernel() {
     throw new Error('there is no native kernel in a browser')
   },

@@ -2,6 +2,7 @@
 import { readdirSync } from 'node:fs'
 import { lstat, open, readFile, realpath, rename, unlink } from 'node:fs/promises'
 import { createRequire } from 'node:module'
+import { freemem, totalmem } from 'node:os'
 import { basename, dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { FourierFTError } from '@fourierft/core'
@@ -66,6 +67,11 @@ export const platform: Platform = {
     }
   },
   nextTask: () => new Promise((resolve) => setImmediate(resolve)),
+  memory() {
+    // The limit of a container; 0 or a huge number if there is none.
+    const limit = process.constrainedMemory() || Number.POSITIVE_INFINITY
+    return { free: freemem(), total: Math.min(totalmem(), limit) }
+  },
   async openNativeKernel() {
     const { loadedLibraries, openOnnxRuntime } = await importNative()
     const libraries = loadedLibraries()

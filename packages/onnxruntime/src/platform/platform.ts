@@ -31,6 +31,8 @@ export interface Platform {
   writeFile(path: string, bytes: Uint8Array): Promise<void>
   /** Resolves when the event loop has handled the events that wait. */
   nextTask(): Promise<void>
+  /** Returns the bytes of memory that are free now, and that the process can have at all; infinite if that is not known. */
+  memory(): { readonly free: number; readonly total: number }
   /**
    * Opens the native kernel in the ONNX Runtime that this process has loaded.
    *

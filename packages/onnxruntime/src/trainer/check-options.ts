@@ -26,6 +26,7 @@ export function checkValues(
 }
 
 export const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && Number(value) >= 1
+export const isPositive = (value: unknown): boolean => typeof value === 'number' && value > 0
 export const isRate = (value: unknown): boolean => Number.isFinite(value) && Number(value) >= 0
 
 export function invalid(option: string, expected: string, received: unknown): FourierFTError {
@@ -44,8 +45,8 @@ export function checkBatch(batch: unknown): void {
 }
 
 /** @throws {FourierFTError} `INVALID_OPTION` */
-export function checkLoss(loss: unknown): void {
+export function checkLoss(loss: unknown, option = 'loss'): void {
   const { build, output } = (loss ?? {}) as Partial<Loss>
   if (typeof build !== 'function' || typeof output !== 'string')
-    throw invalid('loss', 'a loss, such as crossEntropy(output)', loss)
+    throw invalid(option, 'a loss, such as crossEntropy(output)', loss)
 }

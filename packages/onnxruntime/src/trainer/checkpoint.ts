@@ -18,6 +18,8 @@ import type { LossScale } from './loss-scale.js'
 export interface TrainerState {
   /** Steps so far. */
   readonly step: number
+  /** Steps of the trainer before this run of `fit`. The schedule counts from there. */
+  readonly firstStep: number
   /** The epoch of the next step, from 0. */
   readonly epoch: number
   /** The number of this epoch's batches that are used up. */
@@ -56,13 +58,14 @@ export function encodeCheckpoint(state: TrainerState): Uint8Array {
       tensors.set(`first/${o}/${i}`, vector(first))
       tensors.set(`second/${o}/${i}`, vector(second))
     }
-  const { step, epoch, batch, epochLoss, best, lossScale, fingerprint, data } = state
+  const { step, firstStep, epoch, batch, epochLoss, best, lossScale, fingerprint, data } = state
   const optimizers = state.optimizers.map(({ vectors, ...optimizer }) => ({
     ...optimizer,
     vectors: vectors.length,
   }))
   const position = JSON.stringify({
     step,
+    firstStep,
     epoch,
     batch,
     epochLoss,
@@ -89,8 +92,9 @@ export function decodeCheckpoint(bytes: Uint8Array, file: string): TrainerState 
   if (metadata?.['fourierft.checkpoint'] !== VERSION)
     throw invalid(`expected a checkpoint of version ${VERSION}`)
   const position = parseJson(metadata.state ?? '', file) as Position
-  const { step, epoch, batch, epochLoss, best, lossScale, fingerprint, data, optimizers } = position
-  const counts = [step, epoch, batch]
+  const { step, firstStep, epoch, batch, epochLoss, best, lossScale, fingerprint, data, optimizers } =
+    position
+  const counts = [step, firstStep, epoch, batch]
   const isComplete =
     counts.every((count) => Number.isSafeInteger(count) && count >= 0) &&
     Array.isArray(epochLoss) &&
@@ -111,6 +115,7 @@ export function decodeCheckpoint(bytes: Uint8Array, file: string): TrainerState 
     )
   return {
     step,
+    firstStep,
     epoch,
     batch,
     epochLoss,

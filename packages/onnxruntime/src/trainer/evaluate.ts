@@ -62,7 +62,7 @@ export async function measure(
   checkMetric(metrics)
   const fetches = [graph.loss, graph.count, ...(metrics?.add ? [output] : [])]
   const blocks = new BlockMeter()
-  let [loss, count] = [0, 0]
+  let [loss, count, batches] = [0, 0, 0]
   for await (const batch of batchesOf(data, { epoch: 0, first: 0, order: { shuffle: false, seed: 0 } })) {
     checkBatch(batch)
     await blocks.pause()
@@ -70,7 +70,13 @@ export async function measure(
     loss += numberOf(results, graph.loss)
     count += numberOf(results, graph.count)
     metrics?.add?.(results[output] as Tensor, batch)
+    batches++
   }
+  if (batches === 0)
+    throw new FourierFTError('INVALID_OPTION', 'data: there are no batches to evaluate', {
+      option: 'data',
+      advice: 'give an array, or a function that returns the batches; an iterable that was read is used up',
+    })
   if (!(count > 0))
     throw new FourierFTError('INVALID_OPTION', 'labels: the batches have no labels that count', {
       option: 'labels',

@@ -179,6 +179,8 @@ function isBestBy(value: unknown): boolean {
 
 class Fit {
   readonly #trainer: Trainer
+  /** The steps that the trainer had taken before this run. */
+  #firstStep: number
   readonly #data: Dataset
   readonly #settings: Settings
   readonly #steps: StepReport[] = []
@@ -194,10 +196,13 @@ class Fit {
     this.#trainer = trainer
     this.#data = data
     this.#settings = settings
+    this.#firstStep = trainer.steps
   }
 
   async start(): Promise<FitReport> {
-    const { epochs, callbacks } = this.#settings
+    const { epochs, callbacks, evaluation } = this.#settings
+    if (evaluation !== undefined && batchCount(evaluation) === 0)
+      throw invalid('evaluation', 'at least one batch', 'no batches')
     const schedule = this.#schedule()
     await this.#resume()
     // A path that cannot be written is rejected before the first step.
@@ -218,7 +223,7 @@ class Fit {
     if (this.#batch === 0) await callbacks.onEpochBegin?.(epoch)
     let parts: TrainingBatch[] = []
     const step = async () => {
-      const report = await this.#trainer.step(parts, schedule(this.#trainer.steps))
+      const report = await this.#trainer.step(parts, schedule(this.#trainer.steps - this.#firstStep))
       this.#steps.push(report)
       this.#longestBlock = Math.max(this.#longestBlock, report.longestBlock)
       this.#batch += parts.length
@@ -303,7 +308,10 @@ class Fit {
     const { schedule, epochs, accumulate, warmup, totalSteps } = this.#settings
     if (schedule === 'constant') return () => 1
     const batches = batchCount(this.#data)
-    const total = totalSteps ?? (batches === undefined ? undefined : epochs * Math.ceil(batches / accumulate))
+    const needed = batches === undefined ? undefined : epochs * Math.ceil(batches / accumulate)
+    if (totalSteps !== undefined && needed !== undefined && totalSteps < needed)
+      throw invalid('totalSteps', `at least ${needed}, the steps of these data`, totalSteps)
+    const total = totalSteps ?? needed
     if (total === undefined)
       throw new FourierFTError(
         'INVALID_OPTION',
@@ -323,6 +331,7 @@ class Fit {
       data: this.#dataText(),
       epoch: this.#epoch,
       batch: this.#batch,
+      firstStep: this.#firstStep,
       epochLoss: this.#epochLoss,
       best: this.#best,
       bestValues: this.#bestValues,
@@ -358,6 +367,7 @@ class Fit {
         },
       )
     this.#trainer.restoreState(state, checkpoint.path)
+    this.#firstStep = state.firstStep
     this.#epoch = state.epoch
     this.#batch = state.batch
     this.#epochLoss = [...state.epochLoss]

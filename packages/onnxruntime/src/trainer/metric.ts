@@ -20,7 +20,7 @@ export interface Metric {
 }
 
 export interface EvaluateOptions {
-  /** The first evaluation with a metric that sees outputs opens another session. */
+  /** What is measured beside the loss. */
   readonly metrics?: Metric | undefined
 }
 

@@ -125,7 +125,7 @@ export class Parameters {
 
   /** Makes the adapter with the numbers as they are now. */
   adapter(): SessionAdapter {
-    const { layers, replacedModules } = this.#adapter
+    const { name, layers, replacedModules, replaces } = this.#adapter
     const source = this.#source
     const values = new Map(this.all.map(({ input, values }) => [input, values.slice()]))
     const { inputs } = this.#training
@@ -145,7 +145,8 @@ export class Parameters {
     )
     let trained: Adapter | undefined
     this.#adapter = {
-      ...this.#adapter,
+      name,
+      replaces,
       layers: newLayers,
       replacedModules: newModules,
       get source() {

@@ -3,6 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Adapter, loadAdapter } from '@fourierft/core'
+import { readModel } from '@fourierft/onnx'
 import { Tensor } from 'onnxruntime-node'
 import { afterAll, afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { AdaptedSession } from '../adapted-session.js'
@@ -72,7 +73,11 @@ let folder: string
 /** Whether the session is open. Tests that leave it as it is share it. */
 let isOpen = false
 
-async function open({ native = true, file = model, targetModules = config.targetModules } = {}) {
+async function open({
+  native = true,
+  file = model as string | URL | Uint8Array,
+  targetModules = config.targetModules,
+} = {}) {
   isOpen = true
   session = await createSession(file, { native, intraOpNumThreads: 1, logSeverityLevel: 3 })
   await session.addAdapter('mine', { ...config, targetModules })
@@ -311,6 +316,24 @@ describe('fit', () => {
     ).rejects.toMatchObject({ code: 'INVALID_OPTION', message: expect.stringContaining('accuracy') })
   })
 
+  test('a second fit has the whole schedule, and so has one after single steps', async () => {
+    const ratesOf = async () =>
+      (await trainer.fit(batches, { epochs: 1 })).steps.map(({ learningRate }) => learningRate)
+    const first = await ratesOf()
+    await trainer.step(batches[0])
+    expect(await ratesOf()).toEqual(first)
+  })
+
+  test.each([
+    { totalSteps: 3, option: 'totalSteps' },
+    { evaluation: [], option: 'evaluation' },
+  ])('rejects $option that does not fit the data', async ({ option, ...options }) => {
+    await expect(trainer.fit(batches, options)).rejects.toMatchObject({
+      code: 'INVALID_OPTION',
+      details: { option },
+    })
+  })
+
   test('reads counted data anew for each epoch, with the schedule of an array', async () => {
     const opened: number[] = []
     const data = {
@@ -438,6 +461,35 @@ describe('bad input', () => {
       code: 'INVALID_OPTION',
       message: expect.stringContaining('belongs to another model or adapter'),
     })
+    await close()
+  })
+
+  test('a checkpoint of the same file with other weights, which are in external data; a copy under another name is the same model', async () => {
+    const write = (name: string, phase: number) => {
+      const external = readModel(smallModel(phase), { file: name })
+      const parts: Uint8Array[] = []
+      let offset = 0
+      for (const tensor of external.graph.initializers.values()) {
+        const data = tensor.data() as Uint8Array
+        parts.push(data.slice())
+        tensor.setData({ location: `${name}.bin`, offset, length: data.length })
+        offset += data.length
+      }
+      writeFileSync(join(folder, `${name}.bin`), Buffer.concat(parts))
+      writeFileSync(join(folder, name), external.toBytes())
+      return join(folder, name)
+    }
+    const path = join(folder, 'run.safetensors')
+    await close()
+    await open({ file: write('model.onnx', 0) })
+    await trainer.fit(batches, { epochs: 1, checkpoint: { path } })
+    const resume = { epochs: 2, checkpoint: { path, resume: true } }
+    await close()
+    await open({ file: write('copy.onnx', 0) })
+    expect((await trainer.fit(batches, resume)).steps).toHaveLength(6)
+    await close()
+    await open({ file: write('model.onnx', 1) })
+    await expect(trainer.fit(batches, resume)).rejects.toThrow('belongs to another model or adapter')
     await close()
   })
 

@@ -7,15 +7,24 @@ import {
   invalidState,
   restoreAdamW,
 } from '@fourierft/core'
-import type { Loss } from '@fourierft/onnx'
+import type { Loss, MemoryPolicy } from '@fourierft/onnx'
 import type { InferenceSession, Tensor } from 'onnxruntime-common'
 import type { SessionAdapter } from '../session-adapter.js'
 import { BlockMeter } from './block-meter.js'
-import { checkBatch, checkLoss, checkNames, checkValues, isRate } from './check-options.js'
+import {
+  checkBatch,
+  checkLoss,
+  checkNames,
+  checkValues,
+  invalid,
+  isPositive,
+  isRate,
+} from './check-options.js'
 import type { TrainerState } from './checkpoint.js'
 import type { Dataset } from './dataset.js'
 import { measure, numberOf } from './evaluate.js'
 import { type FitOptions, type FitReport, fit } from './fit.js'
+import { FittingTraining, TRAINER_MEMORY, type TrainerMemory } from './fitting-training.js'
 import { afterStep, FIRST_LOSS_SCALE, halved, isLossScale, type LossScale } from './loss-scale.js'
 import { checkMetric, type EvaluateOptions, type Evaluation } from './metric.js'
 import { Parameters } from './parameters.js'
@@ -26,6 +35,8 @@ export interface TrainerOptions {
   /** The name of the adapter. Default: the active one. */
   readonly adapter?: string
   readonly loss: Loss
+  /** The loss of evaluations, if it differs: for example, without label smoothing. */
+  readonly evaluationLoss?: Loss
   /** The rate of the coefficients. Default: 7.5/α, hundreds of times LoRA's: a coefficient moves ΔW by only α/(d1·d2) of itself. */
   readonly learningRate?: number
   /** The rate of weights and biases that the adapter replaces (`modulesToSave`). Default: 1e-3. */
@@ -34,6 +45,16 @@ export interface TrainerOptions {
   readonly weightDecay?: number
   /** The largest norm of all gradients together. Default: no limit. */
   readonly maxGradientNorm?: number
+  /**
+   * What the backward pass reads again is kept (`fast`, the default), or mostly computed again, with less memory (`lean`). `auto` is `fast` until a
+   * step does not fit into `memoryBudget`, and `lean` from then on.
+   */
+  readonly memory?: TrainerMemory
+  /**
+   * The bytes that the values of a step may take, without weights. `auto` keeps to it, and larger steps are rejected before they start. Default:
+   * for `auto` the free memory, for rejections all memory of the machine; in browsers there is no limit.
+   */
+  readonly memoryBudget?: number
 }
 
 /** One batch, or one part of it: what the model is fed, and the labels of the loss. */
@@ -64,10 +85,13 @@ export interface StepReport {
 const OPTIONS = [
   'adapter',
   'loss',
+  'evaluationLoss',
   'learningRate',
   'headLearningRate',
   'weightDecay',
   'maxGradientNorm',
+  'memory',
+  'memoryBudget',
 ] as const satisfies (keyof TrainerOptions)[]
 
 /** A product of rate and α below this does not move ΔW. @see Gao et al., tables 9 to 12: 4 to 15 */
@@ -77,10 +101,10 @@ export class Trainer {
   readonly learningRate: number
   readonly headLearningRate: number
   readonly #name: string
-  readonly #loss: Loss
+  readonly #evaluationLoss: Loss
   readonly #session: TrainableSession
-  readonly #training: TrainingSession
-  /** Gives the model's outputs. It is opened for the first metric. */
+  readonly #training: FittingTraining
+  /** The session of evaluations, which has no gradients. It is opened for the first one. */
   #evaluation: Promise<TrainingSession> | undefined
   readonly #parameters: Parameters
   #coefficientOptimizer: AdamW
@@ -97,18 +121,17 @@ export class Trainer {
     const { weightDecay = 0.01, maxGradientNorm } = options
     this.#session = session
     this.#training = training
-    this.#lossScale = training.graph.lossScale === undefined ? undefined : FIRST_LOSS_SCALE
-    this.#parameters = new Parameters(adapter, training)
+    this.#lossScale = training.current.graph.lossScale === undefined ? undefined : FIRST_LOSS_SCALE
+    this.#parameters = new Parameters(adapter, training.current)
     this.#name = name
-    this.#loss = options.loss
-    const [layer] = adapter.layers.values()
-    const scaling = Math.abs(layer?.scaling ?? 150)
+    this.#evaluationLoss = options.evaluationLoss ?? options.loss
+    const scaling = scalingOf(adapter)
     this.learningRate = options.learningRate ?? 7.5 / scaling
     this.headLearningRate = options.headLearningRate ?? 1e-3
     this.#maxGradientNorm = maxGradientNorm
     this.#coefficientOptimizer = createAdamW({ learningRate: this.learningRate, weightDecay })
     this.#weightOptimizer = createAdamW({ learningRate: this.headLearningRate, weightDecay })
-    if (layer && this.learningRate * scaling < LOW_RATE)
+    if (adapter.layers.size > 0 && this.learningRate * scaling < LOW_RATE)
       console.warn(
         `@fourierft/onnxruntime: learningRate ${this.learningRate} times α ${scaling} is ${(this.learningRate * scaling).toPrecision(2)}; ` +
           `below ${LOW_RATE} the adapter hardly changes. FourierFT needs rates hundreds of times those of LoRA; the default is 7.5/α`,
@@ -119,8 +142,17 @@ export class Trainer {
   static async create(session: TrainableSession, options: TrainerOptions): Promise<Trainer> {
     checkOptions(options)
     const { name, adapter } = session.adapterToTrain(options.adapter)
-    const training = await session.openTraining(adapter, { loss: options.loss })
+    const { loss, memory = 'fast', memoryBudget: budget } = options
+    const open = (policy: MemoryPolicy) => session.openTraining(adapter, { loss, memory: policy })
+    if (options.learningRate === undefined && scalingOf(adapter) === 0)
+      throw invalid('learningRate', `a rate: the adapter's scaling is 0, so there is no default`, undefined)
+    const training = await FittingTraining.open({ memory, budget, open })
     return new Trainer({ session, training, adapter, name, options })
+  }
+
+  /** What the backward pass does with the values that it reads again: with the option `auto`, this can change from `fast` to `lean`. */
+  get memory(): MemoryPolicy {
+    return this.#training.policy
   }
 
   /** The number of steps so far. */
@@ -133,7 +165,7 @@ export class Trainer {
    *
    * @param factor multiplies both learning rates, for schedules
    * @throws {FourierFTError} `NOT_FINITE` for a loss or a gradient that is NaN or infinite; `INVALID_OPTION` and `SHAPE_MISMATCH` for feeds
-   *   and labels that do not fit, and for a batch without labels that count; `INVALID_STATE` after `release`, while the model is merged or
+   *   and labels that do not fit, for a batch without labels that count, and for a batch that needs too much memory; `INVALID_STATE` after `release`, while the model is merged or
    *   the adapters are disabled, and if the adapter is being trained elsewhere or was replaced by another one; `ADAPTER_NOT_FOUND` if it was
    *   deleted. An error changes nothing.
    */
@@ -200,12 +232,13 @@ export class Trainer {
   async #sums(batches: readonly TrainingBatch[], blocks: BlockMeter, lossScale: LossScale | undefined) {
     let [loss, count] = [0, 0]
     let gradients: Float32Array[] | undefined
-    const { graph } = this.#training
-    const fetches = [graph.loss, graph.count, ...graph.gradients.values()]
     for (const batch of batches) {
+      const training = await this.#training.sessionFor(batch.feeds ?? {})
+      const { graph } = training
+      const fetches = [graph.loss, graph.count, ...graph.gradients.values()]
       // On the main thread of a browser a run blocks. Between two of them the page can answer.
       await blocks.pause()
-      const results = await this.#run(this.#training, batch, { fetches, blocks, lossScale })
+      const results = await this.#run(training, batch, { fetches, blocks, lossScale })
       loss += numberOf(results, graph.loss)
       count += numberOf(results, graph.count)
       const parts = this.#parameters.gradients(results)
@@ -215,7 +248,7 @@ export class Trainer {
   }
 
   /**
-   * The mean loss of all batches, and what the metrics measure, without a step.
+   * The mean loss of all batches, and what the metrics measure, without a step. The first evaluation opens another session, without gradients.
    *
    * @throws {FourierFTError} the errors of `step`, and those of the metrics
    */
@@ -225,7 +258,7 @@ export class Trainer {
     const { metrics } = options
     checkMetric(metrics)
     this.#readAdapter()
-    const training = metrics?.add ? await this.#openEvaluation() : this.#training
+    const training = await this.#openEvaluation()
     return measure(training, data, {
       metrics,
       run: (batch, fetches, blocks) => this.#run(training, batch, { fetches, blocks }),
@@ -306,14 +339,14 @@ export class Trainer {
 
   /** Frees the training session after its current runs. The adapter stays in the session as it is. */
   async release(): Promise<void> {
-    await this.#training.release()
+    await this.#training.current.release()
     await (await this.#evaluation?.catch(() => undefined))?.release()
   }
 
   #openEvaluation(): Promise<TrainingSession> {
     const { adapter } = this.#session.adapterToTrain(this.#name)
     this.#evaluation ??= this.#session
-      .openTraining(adapter, { loss: this.#loss, gradients: false })
+      .openTraining(adapter, { loss: this.#evaluationLoss, memory: this.memory, gradients: false })
       .catch((error) => {
         this.#evaluation = undefined
         throw error
@@ -343,11 +376,12 @@ export class Trainer {
   }
 
   #fingerprint(): string {
-    return `model ${this.#training.modelDigest}; ${this.#parameters.fingerprint()}`
+    return `model ${this.#training.current.modelDigest}; ${this.#parameters.fingerprint()}`
   }
 
   #checkOpen(): void {
-    if (this.#training.isReleased) throw invalidState('the trainer was released', 'create another one')
+    if (this.#training.current.isReleased)
+      throw invalidState('the trainer was released', 'create another one')
   }
 
   #notFinite(problem: string, received: number): FourierFTError {
@@ -368,7 +402,7 @@ interface RunSettings {
 
 interface TrainerInit {
   readonly session: TrainableSession
-  readonly training: TrainingSession
+  readonly training: FittingTraining
   readonly adapter: SessionAdapter
   readonly name: string
   readonly options: TrainerOptions
@@ -386,6 +420,12 @@ interface TrainerInit {
  */
 export async function createTrainer(model: Trainable, options: TrainerOptions): Promise<Trainer> {
   return Trainer.create(model.trainable, options)
+}
+
+/** |α|; that of PEFT's default for an adapter without coefficients. */
+function scalingOf({ layers }: SessionAdapter): number {
+  const [layer] = layers.values()
+  return Math.abs(layer?.scaling ?? 150)
 }
 
 function added(sum: Float32Array, part: Float32Array): Float32Array {
@@ -406,9 +446,15 @@ function lengthsOf(parameters: Parameters['all']): string {
 
 function checkOptions(options: TrainerOptions): void {
   checkNames('createTrainer', options, OPTIONS)
-  const { adapter, loss, learningRate, headLearningRate, weightDecay, maxGradientNorm } = options
+  const { adapter, loss, evaluationLoss, learningRate, headLearningRate, weightDecay, maxGradientNorm } =
+    options
   checkValues({ adapter }, 'the name of an adapter', (value) => typeof value === 'string')
   checkLoss(loss)
+  if (evaluationLoss !== undefined) checkLoss(evaluationLoss, 'evaluationLoss')
   checkValues({ learningRate, headLearningRate, weightDecay }, 'a finite number of at least 0', isRate)
-  checkValues({ maxGradientNorm }, 'a number above 0', (value) => Number(value) > 0)
+  const { memory, memoryBudget } = options
+  checkValues({ memory }, TRAINER_MEMORY.join(', '), (value) =>
+    TRAINER_MEMORY.includes(value as TrainerMemory),
+  )
+  checkValues({ maxGradientNorm, memoryBudget }, 'a number above 0', isPositive)
 }

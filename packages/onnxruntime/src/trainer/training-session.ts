@@ -3,12 +3,16 @@ import { FourierFTError, invalidState } from '@fourierft/core'
 import {
   type AttachedInputs,
   attachBranches,
+  byteLengthOf,
   DataType,
   LABELS_CHECK,
   type Loss,
+  type MemoryPolicy,
   makeTrainingGraph,
   type OnnxModel,
+  type OnnxTensor,
   PAIRS_CHECK,
+  type ReadExternal,
   type TrainingGraph,
   valuesOfFreeWidth,
 } from '@fourierft/onnx'
@@ -26,6 +30,8 @@ export interface TrainingSettings {
   readonly loss: Loss
   /** Default: true. Without gradients, the graph gives the model's output that the loss reads: for evaluation. */
   readonly gradients?: boolean
+  /** Default: `fast`. */
+  readonly memory?: MemoryPolicy
 }
 
 /** A model that has become the training graph of one adapter. */
@@ -115,6 +121,11 @@ export class TrainingSession {
     return new Tensor(type as 'float32', data.slice() as Float32Array, dims)
   }
 
+  /** Estimates the bytes of the values of a run with these feeds. */
+  memoryFor(feeds: InferenceSession.FeedsType): number {
+    return this.graph.stepMemory((input) => (feeds[input] as Tensor | undefined)?.dims)
+  }
+
   /** Frees the session after its current runs. */
   release(): Promise<void> {
     return this.#runs.release()
@@ -178,9 +189,8 @@ export function attachForTraining(
   model: OnnxModel,
   adapter: SessionAdapter,
   settings: TrainingSettings,
-): AttachedTraining {
+): Omit<AttachedTraining, 'modelDigest'> {
   const { loss } = settings
-  const modelDigest = digestOf(model)
   const { graph: original } = model
   // In old models (IR version 3) initializers are inputs, too.
   const isInitializer = (name: string) => original.initializers.has(name)
@@ -203,26 +213,36 @@ export function attachForTraining(
   const inputs = attachBranches(model, branches, { replaceable })
   const graph = makeTrainingGraph(model, { ...settings, targets: parameterInputs(inputs) })
   const sized = { ...graph, outputSize: resizedSize ?? graph.outputSize }
-  return { ...settings, inputs, graph: sized, modelInputs, modelDigest }
+  return { ...settings, inputs, graph: sized, modelInputs }
 }
 
-/** The number of bytes of each tensor that the digest reads. */
-const SAMPLES = 256
+/** The number of bytes of each tensor that the digest reads, from its middle. */
+const SAMPLE = 256
 
-/** FNV-1a of the names, shapes and types of all weights, and of a sample of their bytes. Bytes in external files are not read. */
-function digestOf({ graph }: OnnxModel): string {
+/**
+ * Identifies the weights of a model: FNV-1a of their names, shapes and types, and of a sample of their bytes. It does not depend on where the bytes are
+ * stored.
+ */
+export async function digestOf({ graph }: OnnxModel, readExternal: ReadExternal): Promise<string> {
   let hash = 0x811c9dc5
   const add = (byte: number) => {
     hash = Math.imul(hash ^ byte, 0x01000193)
   }
   for (const tensor of graph.initializers.values()) {
-    const { name, dims, dataType, external } = tensor
-    const header = JSON.stringify([name, dims, dataType, external ?? null])
+    const { name, dims, dataType } = tensor
+    const header = JSON.stringify([name, dims, dataType])
     for (let i = 0; i < header.length; i++) add(header.charCodeAt(i))
-    const bytes = external ? undefined : tensor.data()
-    // An odd distance reads all bytes of a number, not only those of its exponent.
-    const distance = Math.floor((bytes?.length ?? 0) / SAMPLES) | 1
-    if (bytes) for (let i = 0; i < bytes.length; i += distance) add(bytes[i])
+    for (const byte of await sampleOf(tensor, readExternal)) add(byte)
   }
   return (hash >>> 0).toString(16)
+}
+
+async function sampleOf(tensor: OnnxTensor, readExternal: ReadExternal): Promise<Uint8Array> {
+  const { external } = tensor
+  const stored = external ? undefined : tensor.data()
+  const length = stored?.length ?? external?.length ?? byteLengthOf(tensor)
+  const start = Math.floor(Math.max(0, length - SAMPLE) / 2)
+  const end = Math.min(length, start + SAMPLE)
+  if (external) return readExternal(external.location, external.offset + start, end - start)
+  return stored?.subarray(start, end) ?? new Uint8Array()
 }

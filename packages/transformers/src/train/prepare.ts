@@ -30,6 +30,7 @@ export interface Rows {
 export interface Prepared {
   readonly examples: readonly Example[]
   readonly loss: Loss
+  readonly evaluationLoss: Loss | undefined
   metric(): Metric | undefined
   collate(examples: readonly Example[]): Promise<TrainingBatch>
 }
@@ -71,6 +72,7 @@ export async function encodeRows(
   return {
     examples,
     loss: encoder.loss,
+    evaluationLoss: encoder.evaluationLoss,
     metric: () => encoder.metric(),
     collate: (batch) => encoder.collate(batch),
   }
@@ -80,7 +82,7 @@ export async function encodeRows(
 export function contextOf(
   adapters: ModelAdapters,
   labels: Labels | undefined,
-  { task, maxLength, packing }: PrepareOptions,
+  { task, maxLength, packing, labelSmoothing }: PrepareOptions & { readonly labelSmoothing?: number },
 ): TaskContext {
   const { pipeline, model } = adapters
   const tokenizer = pipeline?.tokenizer ?? undefined
@@ -98,6 +100,7 @@ export function contextOf(
     labels,
     maxLength: maxLength ?? Math.min(...limits.filter((limit) => typeof limit === 'number')),
     ...(packing !== undefined && { packing }),
+    ...(labelSmoothing !== undefined && { labelSmoothing }),
   }
 }
 

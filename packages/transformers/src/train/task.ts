@@ -20,6 +20,8 @@ export interface TaskContext {
   readonly maxLength: number
   /** Language models: joins the texts of rows and divides them into blocks of `maxLength` tokens. Otherwise each row is a sequence of its own. */
   readonly packing?: boolean
+  /** For losses that are cross-entropies. Default: 0. */
+  readonly labelSmoothing?: number
 }
 
 /** An input or an output of a session: its name, type and shape. A name stands for a size that is known only at run time. */
@@ -40,6 +42,8 @@ export interface Example {
 /** Makes the batches of one task for one model. */
 export interface TaskEncoder<Row, E extends Example = Example> {
   readonly loss: Loss
+  /** The loss of evaluations, if it differs from that of the training. */
+  readonly evaluationLoss?: Loss
   /** A new metric for one evaluation; undefined for rows that have none. */
   metric(): Metric | undefined
   /**

@@ -44,6 +44,8 @@ export interface TrainOptions extends PrepareOptions {
   readonly weightDecay?: number
   /** The largest norm of all gradients together. Default: 1. */
   readonly maxGradientNorm?: number
+  /** Of cross-entropies, in [0, 1). Evaluations are not smoothed. Default: 0. */
+  readonly labelSmoothing?: number
   /** How the rates fall after the warm-up. Default: `linear`. */
   readonly schedule?: 'linear' | 'cosine' | 'constant'
   /** The part of all steps in which the rates rise from 0. Default: 0.06. */
@@ -109,6 +111,7 @@ const OPTIONS = [
   'headLearningRate',
   'weightDecay',
   'maxGradientNorm',
+  'labelSmoothing',
   'schedule',
   'warmup',
   'seed',
@@ -210,13 +213,18 @@ class Training {
   }
 
   /** Gives the adapter a new head if it needs one. If it cannot be trained, it keeps the old one. */
-  async #openTrainer({ loss }: Prepared, { task }: Rows, labels: Labels | undefined): Promise<Trainer> {
+  async #openTrainer(
+    { loss, evaluationLoss }: Prepared,
+    { task }: Rows,
+    labels: Labels | undefined,
+  ): Promise<Trainer> {
     const { learningRate, headLearningRate, weightDecay, maxGradientNorm = 1, seed = 0 } = this.#options
     const before = labels?.isNew ? await this.#giveHead(task.taskType, labels, seed) : undefined
     try {
       return await createTrainer(this.#adapters, {
         adapter: this.#name,
         loss,
+        ...(evaluationLoss && { evaluationLoss }),
         maxGradientNorm,
         ...(learningRate !== undefined && { learningRate }),
         ...(headLearningRate !== undefined && { headLearningRate }),

@@ -12,7 +12,7 @@ export const TABLE_NAMES = ['entries', 'w1', 'm2', 'gather', 'coefficient', 'fac
 
 export type TableName = (typeof TABLE_NAMES)[number]
 
-/** The inputs of a `FourierFTGrad` node after `x`, `grad_y`, `coefficients` and `rows`, in this order. */
+/** The inputs of a `FourierFTGrad` node after `x`, `grad_y`, `base`, `coefficients` and `rows`, in this order. */
 export const GRADIENT_TABLE_NAMES = [
   'entries',
   'w1',

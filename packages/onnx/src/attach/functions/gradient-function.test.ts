@@ -43,6 +43,7 @@ async function sessionOf({ shape, entries }: Layer, opset = 17, rank = 3): Promi
       inputs: [
         value('x', [...leadingDims, shape[1]]),
         value('grad_y', [...leadingDims, shape[0]]),
+        value('base', [...leadingDims, shape[1]]),
         value('coefficients', ['adapters', entries.n]),
         value('rows', ['rows'], DataType.int64),
       ],
@@ -68,6 +69,7 @@ async function run(
   n: number,
   rows: readonly number[],
   leadingDims: readonly number[],
+  base: Float32Array = new Float32Array(tokensOf(leadingDims) * d2),
 ) {
   const tokens = tokensOf(leadingDims)
   const x = numbers(tokens * d2, 0.1)
@@ -75,6 +77,7 @@ async function run(
   const results = await session.run({
     x: new Tensor('float32', x, [...leadingDims, d2]),
     grad_y: new Tensor('float32', gradY, [...leadingDims, d1]),
+    base: new Tensor('float32', base, [...leadingDims, d2]),
     coefficients: new Tensor(
       'float32',
       Float32Array.from(coefficients.flatMap((vector) => Array.from(vector))),
@@ -198,6 +201,20 @@ describe('the gradient function', () => {
       }),
       { numRuns: RUNS_ALL_CASES ? 60 : 15 },
     )
+  })
+
+  test('the gradient of x is added to the base', async () => {
+    const [layer] = layersOf([24, 20], 30, 1) as [Layer]
+    const session = await sessionOf(layer)
+    const base = numbers(6 * 20, 0.9)
+    const of = (adapters: readonly Float32Array[], to?: Float32Array) =>
+      run(session, [24, 20], adapters, 30, [0], [2, 3], to)
+    const coefficients = [Float32Array.from(layer.coefficients)]
+    const [alone, added] = [await of(coefficients), await of(coefficients, base)]
+    expect(added.gradX).toEqual(alone.gradX.map((value, i) => value + base[i]))
+    expect(added.gradCoefficients).toEqual(alone.gradCoefficients)
+    expect((await of([], base)).gradX).toEqual(base)
+    await session.release()
   })
 
   test('gradients are zero without adapters, and without tokens', async () => {

@@ -2,12 +2,13 @@
  * `FourierFTGrad` as a model-local function of standard operators, for runtimes without the native operator. Like `FourierFT`, one function
  * serves layers of every shape.
  *
- *     FourierFTGrad(x [..., d2], grad_y [..., d1], coefficients [A, n], rows [R], entries, w1, …) → grad_coefficients [A, n], grad_x [..., d2]
+ *     FourierFTGrad(x [..., d2], grad_y [..., d1], base [..., d2], coefficients [A, n], rows [R], entries, w1, …)
+ *       → grad_coefficients [A, n], grad_x [..., d2]
  *
- * `grad_x` is the gradient through the branch only: ΔWᵀ grad_y. The coefficients are multiplied by α, so
+ * `grad_x` is base + ΔWᵀ grad_y: the base is the gradient of `x` from everything else that reads `x`, so that the native operator adds in place. The coefficients are multiplied by α, so
  * `grad_coefficients` is ∂L/∂(α·c), and ∂L/∂c is α times that. Row r of R names the adapter of the r-th of R equal parts of the tokens. −1
- * means no adapter: it selects the last row of the coefficients, which must then be zero. Its tokens add to no adapter's gradient. Without adapters (A = 0) or tokens both
- * gradients are zero.
+ * means no adapter: it selects the last row of the coefficients, which must then be zero. Its tokens add to no adapter's gradient. Without adapters (A = 0) or tokens
+ * `grad_coefficients` is zero and `grad_x` is the base.
  *
  * Runtimes inline the body under the opset of the model. Its operators have not changed since opset 11, except `ReduceSum`, which is
  * written as the opset requires. Scatter operators are avoided: those of ONNX Runtime lose sums if several threads add to one number.
@@ -23,7 +24,14 @@ import { GRADIENT_TABLE_NAMES } from './branch-tables.js'
 import { addInactiveCheck, analysisNodes, synthesisNodes } from './transform-nodes.js'
 
 /** The inputs of a `FourierFTGrad` node. */
-export const GRADIENT_INPUTS = ['x', 'grad_y', 'coefficients', 'rows', ...GRADIENT_TABLE_NAMES] as const
+export const GRADIENT_INPUTS = [
+  'x',
+  'grad_y',
+  'base',
+  'coefficients',
+  'rows',
+  ...GRADIENT_TABLE_NAMES,
+] as const
 
 /** The first opset in which the axes of `ReduceSum` are an input. */
 const AXES_AS_INPUT = 13
@@ -58,7 +66,7 @@ export function gradientFunction(opset: number): NewFunction {
     const xRows = add('Gather', [analyseX(gradient, 'x'), 'partner'])
 
     const tokens = synthesise(gradient, gradientRows, 'coefficients', 'rows')
-    named(['active_grad_x'], 'Reshape', [tokens, shapeOf('x')])
+    named(['active_grad_x'], 'Add', ['base', add('Reshape', [tokens, shapeOf('x')])])
 
     // Sums over the tokens of each part, [P, R], then over the parts of each adapter, [P, A].
     const parts = sum(reshape(add('Mul', [gradientRows, xRows]), [rowCount, shapeOf('rows'), rest]))
@@ -74,8 +82,8 @@ export function gradientFunction(opset: number): NewFunction {
     named(['active_grad_coefficients'], 'Transpose', [entries], { perm: { ints: [1, 0] } })
   }
   const inactive = new NodeList('idle_')
-  for (const name of ['coefficients', 'x'])
-    inactive.named([`idle_grad_${name}`], 'ConstantOfShape', [inactive.add('Shape', [name])])
+  inactive.named(['idle_grad_coefficients'], 'ConstantOfShape', [inactive.add('Shape', ['coefficients'])])
+  inactive.named(['idle_grad_x'], 'Identity', ['base'])
 
   const outputs = ['grad_coefficients', 'grad_x']
   const graphOf = (name: string, list: NodeList) => ({

@@ -92,7 +92,7 @@ export async function gradientError(testCase: GradientCase): Promise<number> {
   const targets = Object.keys(inputs)
   for (const name of outputs)
     model.graph.addInput({ name: `seed.${name}`, dataType, dims: results[name].dims.map((_, i) => `${name}${i}`) })
-  const gradients = differentiate(model, { seeds: new Map(outputs.map((name) => [name, `seed.${name}`])), targets })
+  const { gradients } = differentiate(model, { seeds: new Map(outputs.map((name) => [name, `seed.${name}`])), targets })
   for (const gradient of new Set(gradients.values())) model.graph.addOutput({ name: gradient })
   const seedFeeds = Object.fromEntries([...seeds].map(([name, seed]) => [`seed.${name}`, tensor(seed)]))
   const bytes = model.toBytes()

@@ -24,13 +24,19 @@ export function selectEarly(model: OnnxModel): void {
   const opset = model.opsetImports.get('') ?? 0
   // The dims stay right: a move changes only those of values that no other selection depends on.
   let values: Backward | undefined
+  /** The values that have only the selected token from now on, so that the descriptions of the file are wrong. */
+  const moved = new Set<string>()
   for (const selection of graph.nodes) {
     const producer = graph.index.producers.get(selection.inputs[0] ?? '')
     if (operatorName(selection) !== 'Gather' || !producer || !isRowWise(producer)) continue
     values ??= new Backward(graph, { analysis: new Analysis(model), opset, target: '' })
     const found = findSelected(values, selection)
-    if (found) moveSelection(selection, found)
+    if (!found) continue
+    moveSelection(selection, found)
+    for (const node of found.nodes.keys()) for (const output of node.outputs) moved.add(output)
   }
+  // All at once, because each removal reads the whole graph.
+  if (moved.size > 0) graph.removeValueInfos(moved)
 }
 
 interface Selected {
@@ -54,7 +60,8 @@ function findSelected(values: Backward, selection: OnnxNode): Selected | undefin
   const pending = [value]
   for (let name = pending.pop(); name !== undefined; name = pending.pop()) {
     const node = graph.index.producers.get(name)
-    if (!node || graph.isOutput(name) || !graph.consumersOf(name).every(isInside)) continue
+    if (!node || nodes.has(node) || graph.isOutput(name)) continue
+    if (!graph.consumersOf(name).every(isInside)) continue
     const inputs = inputsWithAxis(values, node, { axis, rank })
     if (!inputs) continue
     nodes.set(node, inputs)
@@ -126,5 +133,4 @@ function moveSelection(selection: OnnxNode, { axis, index, nodes }: Selected): v
     }
   const dims = constantOf(graph, selection.inputs[1])?.dims ?? []
   selection.setInput(1, integers(`${prefix}.first`, dims, 0))
-  graph.removeValueInfos(computed)
 }

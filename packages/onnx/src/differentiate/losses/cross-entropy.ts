@@ -2,6 +2,7 @@
 import { FourierFTError } from '@fourierft/core'
 import { DataType } from '../../model/schema.js'
 import { type BuiltLoss, LABELS, LABELS_CHECK, type Loss, type LossContext } from './loss.js'
+import { selectedScores } from './selected-scores.js'
 
 export interface CrossEntropyOptions {
   /** Positions with this label do not count. Default: −100, as in PyTorch. */
@@ -56,20 +57,21 @@ interface Settings {
 function build(
   output: string,
   { ignoreIndex, labelSmoothing, weights }: Settings,
-  { list }: LossContext,
+  { list, forward }: LossContext,
 ): BuiltLoss {
   const { add, constant, float, multiply, plus, minus, total } = list
-  const classes = list.sizeOf(output, -1)
-  const leading = add('Slice', [add('Shape', [output]), constant([0]), constant([-1])])
+  const scores = selectedScores(list, output, forward)
+  const { classes, leading } = scores
   const labels = add('Reshape', [list.checked(LABELS_CHECK, LABELS, leading), constant([-1])])
   const isCounted = add('Not', [add('Equal', [labels, constant([ignoreIndex])])])
   const positions = add('Reshape', [add('NonZero', [isCounted]), constant([-1])])
   const column = add('Reshape', [add('Gather', [labels, positions]), constant([-1, 1])])
 
-  const rows = list.reshape(output, [constant([-1]), classes])
-  const counted = add('Gather', [rows, positions], { axis: { int: 0 } })
+  const counted = scores.select(positions)
   const logits = list.floats(counted)
-  const logarithms = add('LogSoftmax', [logits], { axis: { int: 1 } })
+  const probabilities = add('Softmax', [logits], { axis: { int: 1 } })
+  // ln Σ exp(x), from the largest score and its probability: ln p = x − ln Σ exp(x). The logarithms of all probabilities would be another copy.
+  const partition = minus(list.largestOver(logits, 1), add('Log', [list.largestOver(probabilities, 1)]))
   const atLabel = (values: string) => add('GatherElements', [values, column], { axis: { int: 1 } })
 
   const smoothing = labelSmoothing > 0 ? float(labelSmoothing) : undefined
@@ -90,24 +92,21 @@ function build(
           list.cast(classes, DataType.float),
         ])
 
-  const likelihood = certain(weighted(atLabel(logarithms)))
-  const spread = shares === undefined ? undefined : total(multiply(logarithms, shares))
+  const likelihood = certain(weighted(minus(atLabel(logits), partition)))
+  const spread = shares === undefined ? undefined : total(multiply(minus(logits, partition), shares))
   const sum = add('Neg', [spread === undefined ? total(likelihood) : plus(total(likelihood), spread)])
   const ones = add('CastLike', [add('Not', [add('Equal', [column, constant([ignoreIndex])])]), logits])
   const count = total(labelWeights ?? ones)
 
   const labelPart = certain(labelWeights ?? ones)
-  const targetSum = shares === undefined ? labelPart : plus(labelPart, total(shares))
-  const scaled = multiply(add('Exp', [logarithms]), targetSum)
+  const targetSum = () => (shares === undefined ? labelPart : plus(labelPart, total(shares)))
+  // The targets of a row add up to 1 if classes have no weights.
+  const scaled = classWeights === undefined ? probabilities : multiply(probabilities, targetSum())
   const withoutShares = shares === undefined ? scaled : minus(scaled, shares)
   const gradient = add('ScatterElements', [withoutShares, column, minus(atLabel(withoutShares), labelPart)], {
     axis: { int: 1 },
   })
-  const zeros = add('Expand', [add('CastLike', [float(0), output]), add('Shape', [rows])])
-  const places = add('Reshape', [positions, constant([-1, 1])])
-  const all = add('ScatterND', [zeros, places, list.seed(gradient)])
-  const seed = add('Reshape', [all, add('Shape', [output])])
-  return { nodes: list.nodes, sum, count, seeds: new Map([[output, seed]]) }
+  return { nodes: list.nodes, sum, count, seeds: new Map([scores.seed(list.seed(gradient))]) }
 }
 
 function invalid(option: string, expected: string, received: unknown): FourierFTError {

@@ -2,8 +2,10 @@
 
 import { DOMAIN } from '../../attach/functions/branch-function.js'
 import type { NewNode } from '../../model/encode.js'
+import type { OnnxNode } from '../../model/graph.js'
 import { NodeList } from '../../model/node-list.js'
 import { DataType } from '../../model/schema.js'
+import type { Backward } from '../backward.js'
 
 /** The values that a loss adds to a graph. Sums of several batches, divided by the sum of their counts, are the loss of all of them. */
 export interface BuiltLoss {
@@ -18,6 +20,8 @@ export interface BuiltLoss {
 
 export interface LossContext {
   readonly list: LossNodes
+  /** What is known of the model's values. */
+  readonly forward: Backward
 }
 
 export interface Loss {
@@ -48,12 +52,21 @@ export const LABELS_CHECK = `${DOMAIN}.check of labels`
 /** The name of the node that fails for an odd number of rows, if a loss reads pairs. */
 export const PAIRS_CHECK = `${DOMAIN}.check of pairs`
 
+/** What the nodes of a loss depend on. */
+export interface LossOutput {
+  /** The element type of the output that the loss reads. */
+  readonly dataType: number
+  /** Whether gradients are multiplied by the loss scale. */
+  readonly isScaled: boolean
+  /** The model's version of the standard operators. */
+  readonly opset: number
+}
+
 /** Nodes that compute a loss in float32. */
 export class LossNodes extends NodeList {
-  readonly #output: { readonly dataType: number; readonly isScaled: boolean }
+  readonly #output: LossOutput
 
-  /** @param output the element type of the output that the loss reads, and whether gradients are multiplied by the loss scale */
-  constructor(output: { readonly dataType: number; readonly isScaled: boolean }) {
+  constructor(output: LossOutput) {
     super(`${DOMAIN}.loss.`)
     this.#output = output
   }
@@ -85,6 +98,26 @@ export class LossNodes extends NodeList {
   /** The sum over one axis, which keeps size 1. */
   readonly sumOver = (value: string, axis: number): string =>
     this.add('ReduceSum', [value, this.constant([axis])], { keepdims: { int: 1 } })
+
+  /** Copies a node of one output whose attributes are integers. Returns the copy's output. */
+  readonly copy = ({ opType, domain, attributes }: OnnxNode, inputs: readonly string[]): string => {
+    const output = this.add(opType, inputs)
+    const integers = Array.from(attributes.values(), ({ name, int = 0n }) => [name, { int }] as const)
+    this.nodes[this.nodes.length - 1] = {
+      opType,
+      domain,
+      inputs,
+      outputs: [output],
+      attributes: Object.fromEntries(integers),
+    }
+    return output
+  }
+
+  /** The largest number along one axis, which keeps size 1. */
+  readonly largestOver = (value: string, axis: number): string =>
+    this.#output.opset < 18
+      ? this.add('ReduceMax', [value], { axes: { ints: [axis] } })
+      : this.add('ReduceMax', [value, this.constant([axis])])
 
   /** Reshapes a value in a node with that name. It fails if the number of elements differs. */
   readonly checked = (name: string, value: string, shape: string): string => {

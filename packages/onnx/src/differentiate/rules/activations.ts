@@ -25,8 +25,14 @@ export const ACTIVATION_RULES: RuleTable = [
     const power = backward.op('Exp', [backward.scale(x, 1 / floatOf(node, 'alpha', 1), x)])
     return choose({ backward, x }, gradient, backward.multiply(gradient, power))
   }),
-  ...factor('Tanh', ({ backward, y }) => backward.subtract(backward.number(1, y), backward.multiply(y, y))),
-  ...factor('Sigmoid', ({ backward, y }) => sigmoidDerivative({ backward, y })),
+  // g − (g·y)·y and g·y − (g·y)·y: runtimes cannot compute a part of it in the forward pass, and keep that as well as y.
+  ...unary('Tanh', ({ backward, gradient, y }) =>
+    backward.subtract(gradient, backward.multiply(backward.multiply(gradient, y), y)),
+  ),
+  ...unary('Sigmoid', ({ backward, gradient, y }) => {
+    const scaled = backward.multiply(gradient, y)
+    return backward.subtract(scaled, backward.multiply(scaled, y))
+  }),
   ...factor('Softplus', ({ backward, x }) => backward.op('Sigmoid', [x])),
   ...unary('Softsign', ({ backward, gradient, x }) => {
     const root = backward.add(backward.op('Abs', [x]), backward.number(1, x))

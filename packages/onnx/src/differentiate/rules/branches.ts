@@ -3,12 +3,12 @@ import { explicitEntries, FourierFTError } from '@fourierft/core'
 import { DOMAIN } from '../../attach/functions/branch-function.js'
 import { GRADIENT_TABLE_NAMES, gradientTables } from '../../attach/functions/branch-tables.js'
 import { integersOf } from '../../model/tensor.js'
-import type { RuleCall, RuleTable } from '../rule.js'
+import type { RuleCall, RuleResult, RuleTable } from '../rule.js'
 
 export const BRANCH_RULES: RuleTable = [[`${DOMAIN}:FourierFT`, branch]]
 
 /** y = base + Δy. @see gradientFunction */
-function branch({ node, inputs, needs, gradient, backward }: RuleCall): readonly (string | undefined)[] {
+function branch({ node, inputs, needs, gradient, backward }: RuleCall): RuleResult {
   const [x, , coefficients, rows, entries] = inputs as [string, string, string, string, string]
   const { graph } = backward
   const prefix = entries.slice(0, -'entries'.length)
@@ -33,12 +33,21 @@ function branch({ node, inputs, needs, gradient, backward }: RuleCall): readonly
     for (const table of gradientTables(explicitEntries(recipe), prefix))
       if (!graph.initializers.has(table.name)) graph.addInitializer(table)
   }
-  const [gradientOfCoefficients, gradientOfX] = backward.ops(
-    'FourierFTGrad',
-    [x, gradient, coefficients, rows, ...tables],
-    2,
-    {},
-    DOMAIN,
-  )
-  return [needs(0) ? gradientOfX : undefined, needs(1) ? gradient : undefined, gradientOfCoefficients]
+  const outputs = backward.newNames('FourierFTGrad', 2) as [string, string]
+  const [gradientOfCoefficients, gradientOfX] = outputs
+  // One node computes both gradients, when the gradient of x from all other nodes is known.
+  const addTo = (base: string): string => {
+    const nodeInputs = [x, gradient, base, coefficients, rows, ...tables]
+    backward.nodes.push({
+      name: gradientOfCoefficients,
+      opType: 'FourierFTGrad',
+      domain: DOMAIN,
+      inputs: nodeInputs,
+      outputs,
+    })
+    return gradientOfX
+  }
+  // Without it, any tensor of its shape will do.
+  if (!needs(0)) addTo(x)
+  return [needs(0) ? addTo : undefined, needs(1) ? gradient : undefined, gradientOfCoefficients]
 }

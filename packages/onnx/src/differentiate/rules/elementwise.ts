@@ -59,7 +59,7 @@ export function factor(name: string, derivative: (call: UnaryCall) => string): R
 }
 
 /** Sums the gradients over the axes along which the inputs were broadcast. */
-function broadcast(rule: GradientRule): GradientRule {
+function broadcast(rule: (call: RuleCall) => readonly (string | undefined)[]): GradientRule {
   return (call) => {
     const { inputs, outputs, needs, backward } = call
     return rule(call).map((gradient, i) =>

@@ -76,7 +76,7 @@ test.each(CASES)('$name', async ({ scale, zero, x, isInRange }) => {
     },
     { opset: 17 },
   )
-  const gradient = differentiate(model, { seeds: new Map([['y', 'seed']]), targets: ['x'] }).get(
+  const gradient = differentiate(model, { seeds: new Map([['y', 'seed']]), targets: ['x'] }).gradients.get(
     'x',
   ) as string
   model.graph.addOutput({ name: gradient })
@@ -90,3 +90,58 @@ test.each(CASES)('$name', async ({ scale, zero, x, isInRange }) => {
   for (const [i, value] of seed.entries())
     expect(Number(results[gradient].data[i]), `${i}`).toBeCloseTo(value * isInRange[i], 5)
 })
+
+/** Two blocks of 16; the second is padded. */
+const [K, N, BLOCK] = [24, 3, 16]
+
+/** The product of the unit matrix with the weight is the weight, in both directions. */
+test.each([
+  { name: '4 bits', bits: 4, zero: undefined },
+  { name: '4 bits with zero points', bits: 4, zero: bytes(DataType.uint8, 0x3a, 0x87, 0xf1) },
+  { name: '4 bits with zero points in float32', bits: 4, zero: float(7.5, 8, 3, 0, 1, 15) },
+  { name: '8 bits', bits: 8, zero: undefined },
+  { name: '8 bits with zero points', bits: 8, zero: bytes(DataType.uint8, 1, 250, 128, 127, 0, 9) },
+])(
+  'MatMulNBits, $name: the gradient multiplies by the weight that the operator multiplies by',
+  async (weight) => {
+    const { bits, zero } = weight
+    const bytesOfBlock = (BLOCK * bits) / 8
+    const packed = Uint8Array.from({ length: N * 2 * bytesOfBlock }, (_, i) => i * 37 + 11)
+    const inputs = ['x', 'packed', 'scales', ...(zero ? ['zero'] : [])]
+    const attributes = { K: { int: K }, N: { int: N }, bits: { int: bits }, block_size: { int: BLOCK } }
+    const model = createModel(
+      {
+        name: 'main',
+        nodes: [{ opType: 'MatMulNBits', domain: 'com.microsoft', inputs, outputs: ['y'], attributes }],
+        inputs: [
+          { name: 'x', dataType: DataType.float, dims: ['rows', K] },
+          { name: 'seed', dataType: DataType.float, dims: ['rows', N] },
+        ],
+        outputs: [{ name: 'y', dataType: DataType.float, dims: ['rows', N] }],
+        initializers: [
+          { name: 'packed', dims: [N, 2, bytesOfBlock], dataType: DataType.uint8, data: packed },
+          { name: 'scales', ...float(0.5, 1, 0.25, -1, 2, 0.125) },
+          ...(zero ? [{ name: 'zero', ...zero }] : []),
+        ],
+      },
+      { opset: 17 },
+    )
+    model.addOpsetImport('com.microsoft', 1)
+    const options = { seeds: new Map([['y', 'seed']]), targets: ['x'] }
+    const gradient = differentiate(model, options).gradients.get('x') as string
+    model.graph.addOutput({ name: gradient })
+    const session = await createSession(model.toBytes())
+    const unit = (size: number, columns: number) =>
+      Float32Array.from({ length: K * columns }, (_, i) =>
+        i % columns === Math.floor(i / columns) ? 1 : 0,
+      ).map((value, i) => (Math.floor(i / columns) < size ? value : 0))
+    const results = await session.run({
+      x: new Tensor('float32', unit(K, K), [K, K]),
+      seed: new Tensor('float32', unit(N, N), [K, N]),
+    })
+    await session.release()
+    // Numbers of at most 8 bits times powers of two are exact.
+    for (let i = 0; i < K; i++)
+      for (let j = 0; j < N; j++) expect(results[gradient].data[j * K + i]).toBe(results.y.data[i * N + j])
+  },
+)

@@ -114,34 +114,42 @@ function matMulNBits(call: RuleCall): readonly (string | undefined)[] {
     throw unsupportedForm(call, 'has other bits than 4 or 8, or an order of columns')
   const blocks = Math.ceil(k / blockSize)
   const type = backward.typeOf(x)
-  const cast = (value: string) => backward.op('Cast', [value], { to: { int: type } })
+  const toFloat = (value: string) =>
+    type === DataType.float ? value : backward.op('Cast', [value], { to: { int: DataType.float } })
   const reshape = (value: string, dims: readonly number[]) =>
     backward.op('Reshape', [value, backward.integers(dims)])
-  const numbers = cast(
-    reshape(unpacked(backward, packed, bits, [n, blocks, (blockSize * bits) / 8]), [n, blocks, blockSize]),
-  )
-  const isPacked = zeroPoints !== '' && backward.typeOf(zeroPoints) === DataType.uint8
-  const zeroBytes = Math.ceil((blocks * bits) / 8)
-  const zeroRows = () => {
-    const all = reshape(unpacked(backward, zeroPoints, bits, [n, zeroBytes]), [n, (zeroBytes * 8) / bits])
-    const used = backward.op('Slice', [
-      all,
-      backward.integers([0]),
-      backward.integers([blocks]),
-      backward.integers([1]),
-    ])
-    return cast(used)
+  // Runtimes must not fold what is computed from the weight into a copy, so a shape is computed in each run.
+  const runtimeShape = (dims: readonly number[]) =>
+    backward.multiply(backward.runtimeOne(), backward.integers(dims))
+  const unpacked = (
+    bytes: string,
+    dims: readonly number[],
+    shape: (dims: readonly number[]) => string,
+  ): string => {
+    const count = dims.reduce((product, size) => product * size, 1)
+    return bits === 8
+      ? backward.op('Reshape', [bytes, shape(dims)])
+      : reshape(nibbles(backward, backward.op('Reshape', [bytes, shape([1, count / 2])])), dims)
   }
-  const zero =
-    zeroPoints === ''
-      ? backward.number(2 ** (bits - 1), x)
-      : reshape(isPacked ? zeroRows() : zeroPoints, [n, blocks, 1])
-  const centred = backward.subtract(numbers, zero)
-  const full = reshape(backward.multiply(centred, reshape(scales, [n, blocks, 1])), [n, blocks * blockSize])
+  const integers = unpacked(packed, [n * blocks, blockSize], runtimeShape)
+  const blockScales = toFloat(reshape(scales, [n * blocks]))
+  const dequantise = (zero: readonly string[]) =>
+    backward.op('DequantizeLinear', [integers, blockScales, ...zero], { axis: { int: 0 } })
+  const unpackedZeroPoints = () => {
+    const zerosOfRow = (Math.ceil((blocks * bits) / 8) * 8) / bits
+    const all = unpacked(zeroPoints, [n, zerosOfRow], (dims) => backward.integers(dims))
+    return reshape(firstColumns(backward, all, blocks), [n * blocks])
+  }
+  const dequantised = () => {
+    if (zeroPoints === '') return dequantise([filled(backward, 2 ** (bits - 1), n * blocks)])
+    if (backward.typeOf(zeroPoints) === DataType.uint8) return dequantise([unpackedZeroPoints()])
+    const offsets = backward.multiply(toFloat(reshape(zeroPoints, [n * blocks])), blockScales)
+    return backward.subtract(dequantise([]), reshape(offsets, [n * blocks, 1]))
+  }
+  const whole = reshape(dequantised(), [n, blocks * blockSize])
+  const full = type === DataType.float ? whole : backward.op('Cast', [whole], { to: { int: type } })
   const isPadded = blocks * blockSize !== k
-  const weight = isPadded
-    ? backward.op('Slice', [full, backward.integers([0]), backward.integers([k]), backward.integers([1])])
-    : full
+  const weight = isPadded ? firstColumns(backward, full, k) : full
   return [
     flatProduct(backward, { gradient, weight, x, isTransposed: true }),
     ...[1, 2, 3, 4].map(() => undefined),
@@ -149,17 +157,33 @@ function matMulNBits(call: RuleCall): readonly (string | undefined)[] {
   ]
 }
 
-/** Bytes as numbers of 8 bits, or each byte as two of 4 bits, the lower first. Shifts by a number that runtimes cannot fold into a copy. */
-function unpacked(backward: Backward, bytes: string, bits: number, dims: readonly number[]): string {
-  const shaped = backward.op('Reshape', [bytes, backward.integers(dims)])
-  const shift = (by: number) => {
-    const amount = backward.op('Mul', [backward.runtimeOne(), backward.integers([by])])
-    return backward.op('Cast', [amount], { to: { int: DataType.uint8 } })
-  }
-  const moved = (value: string, by: number, direction: 'LEFT' | 'RIGHT') =>
-    backward.op('BitShift', [value, shift(by)], { direction: { string: direction } })
-  if (bits === 8) return moved(shaped, 0, 'RIGHT')
-  const pair = [moved(moved(shaped, 4, 'LEFT'), 4, 'RIGHT'), moved(shaped, 4, 'RIGHT')]
-  const columns = pair.map((value) => backward.op('Unsqueeze', [value, backward.integers([-1])]))
-  return backward.op('Concat', columns, { axis: { int: -1 } })
+/** The first columns of a matrix. */
+function firstColumns(backward: Backward, matrix: string, count: number): string {
+  return backward.op('Slice', [
+    matrix,
+    backward.integers([0]),
+    backward.integers([count]),
+    backward.integers([1]),
+  ])
+}
+
+/** A vector of one integer, uint8. */
+function filled(backward: Backward, integer: number, length: number): string {
+  const tensor = { dims: [1], dataType: DataType.uint8, data: Uint8Array.of(integer) }
+  return backward.once('ConstantOfShape', [backward.integers([length])], { value: { tensor } })
+}
+
+/**
+ * Bytes `[1, m]` as two numbers of 4 bits each, the lower first, `[m, 2]`. They are joined by a transposition, which is much faster than a `Concat`
+ * of single numbers.
+ */
+function nibbles(backward: Backward, bytes: string): string {
+  const data = Uint8Array.of(4)
+  const four = backward.once('Constant', [], {
+    value: { tensor: { dims: [], dataType: DataType.uint8, data } },
+  })
+  const shifted = (value: string, direction: 'LEFT' | 'RIGHT') =>
+    backward.op('BitShift', [value, four], { direction: { string: direction } })
+  const halves = [shifted(shifted(bytes, 'LEFT'), 'RIGHT'), shifted(bytes, 'RIGHT')]
+  return backward.transpose(backward.op('Concat', halves, { axis: { int: 0 } }), [1, 0])
 }

@@ -1,6 +1,6 @@
 /** Operators that reduce axes. */
 import type { Backward } from '../backward.js'
-import { axisFromStart, integerOf, type RuleCall, type RuleTable } from '../rule.js'
+import { axisFromStart, integerOf, type RuleCall, type RuleTable, unsupportedForm } from '../rule.js'
 
 export const REDUCTION_RULES: RuleTable = [
   ['ReduceSum', reduction(({ gradient }) => gradient)],
@@ -45,9 +45,10 @@ function reduction(rule: (call: ReductionCall) => string) {
     const [x, list = ''] = inputs as [string, string?]
     const rank = backward.rankOf(x, node)
     const named = list === '' ? attributeAxes(call) : backward.constantIntegers(list)
-    const isIdentity = named?.length === 0 && integerOf(node, 'noop_with_empty_axes', 0) !== 0
+    if (named === undefined) throw unsupportedForm(call, 'reads its axes from a value that is not constant')
+    const isIdentity = named.length === 0 && integerOf(node, 'noop_with_empty_axes', 0) !== 0
     const all = Array.from({ length: rank }, (_, i) => i)
-    const axes = isIdentity ? [] : named?.length ? named.map((axis) => axisFromStart(axis, rank)) : all
+    const axes = isIdentity ? [] : named.length > 0 ? named.map((axis) => axisFromStart(axis, rank)) : all
     const keeps = integerOf(node, 'keepdims', 1) !== 0
     const withAxes = (value: string) => {
       if (keeps || axes.length === 0) return value

@@ -22,6 +22,7 @@ function slice(call: RuleCall): readonly string[] {
   const rank = backward.rankOf(x, node)
   const [firsts, lasts] = [backward.constantIntegers(starts), backward.constantIntegers(ends)]
   const count = firsts?.length ?? lasts?.length ?? backward.lengthOf(starts) ?? backward.lengthOf(ends) ?? 0
+  if (count > rank) throw unsupportedForm(call, `has ${count} starts for ${rank} axes`)
   const named = axesInput === '' ? undefined : backward.constantIntegers(axesInput)
   if (axesInput !== '' && named === undefined)
     throw unsupportedForm(call, 'reads its axes from a value that is not constant')
@@ -193,6 +194,7 @@ function gatherND(call: RuleCall): readonly string[] {
   if (depth === undefined || integerOf(node, 'batch_dims', 0) !== 0)
     throw unsupportedForm(call, 'has batch_dims, or indices of an unknown length')
   const rank = backward.rankOf(x, node)
+  if (depth > rank) throw unsupportedForm(call, `has indices of ${depth} axes for ${rank} axes`)
   const list = backward.op('Reshape', [indices, backward.integers([-1, depth])])
   let linear = ''
   for (let axis = 0; axis < depth; axis++) {

@@ -81,7 +81,7 @@ async function gradientsOf(name: string, hasMask: boolean): Promise<ReadonlyMap<
     model.graph.insertBefore(model.graph.nodes[0], [
       { opType: 'Cast', inputs: ['seed'], outputs: [seed], attributes: { to: { int: DataType.float16 } } },
     ])
-  const gradients = differentiate(model, { seeds: new Map([['y', seed]]), targets })
+  const { gradients } = differentiate(model, { seeds: new Map([['y', seed]]), targets })
   for (const gradient of gradients.values()) model.graph.addOutput({ name: gradient })
   model.addFunction(gradientFunction(model.opsetImports.get('') ?? 0))
   const session = await createSession(model.toBytes())

@@ -1022,6 +1022,11 @@ const rejected: [string, FusedCase, RegExp][] = [
     /packed queries, keys and values/,
   ],
   [
+    'packed keys and values',
+    mha(['q', 'k'], {}, { values: { q: numbers([B, S, D], 1), k: numbers([B, S, N, 2, H], 2) } }),
+    /packed queries, keys and values/,
+  ],
+  [
     'a shared buffer',
     mha(['q', 'k', 'v', '', '', '', '', '', 'n'], {}, { initializers: [int32s('n', [0])] }),
     /has an input 8; 8 inputs are known/,

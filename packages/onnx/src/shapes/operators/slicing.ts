@@ -92,7 +92,8 @@ function slice(call: OperatorCall): readonly KnownValue[] {
   const list = (name: string, input: KnownValue | undefined) => sizesIn(node, name) ?? input?.integers
   const [starts, ends] = [list('starts', startInput), list('ends', endInput)]
   const length = starts?.length ?? ends?.length ?? startInput?.dims?.[0]?.size.value
-  if (length === undefined) return []
+  // The size of a broken file may be any number.
+  if (length === undefined || length > x.dims.length) return []
   const axes =
     list('axes', axisInput) ?? (axisInput?.dims ? undefined : Array.from({ length }, (_, i) => Size.of(i)))
   if (!axes?.every(({ value }) => value !== undefined))

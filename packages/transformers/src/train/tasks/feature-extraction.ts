@@ -1,6 +1,7 @@
 /** Sentence encoders: pairs of texts with a score of their similarity, or pairs that belong together. */
 import { FourierFTError } from '@fourierft/core'
 import { contrastive, cosineSimilarity } from '@fourierft/onnxruntime'
+import { rejectSmoothing } from '../classification-loss.js'
 import { eachRow } from '../each-row.js'
 import { feedsOf, float32, padTokens, type TokenExample } from '../feeds.js'
 import { PairMetric } from '../metrics.js'
@@ -35,6 +36,7 @@ export const featureExtraction: Task<FeatureExtractionRow, Pair> = {
     throw rowError(position, 'score', `expected a cosine in [-1, 1]; received ${score}`, { received: score })
   },
   encoder(context, rows) {
+    rejectSmoothing(context)
     const text = new RowTokenizer(context)
     const hasScores = rows.length > 0 && rows[0].score !== undefined
     const { name: output, pooling } = embeddings(context)

@@ -1,8 +1,9 @@
 /** Images with a class each. */
+
 import { FourierFTError } from '@fourierft/core'
-import { crossEntropy } from '@fourierft/onnxruntime'
 import { type Processor, RawImage } from '@huggingface/transformers'
 import { Tensor } from 'onnxruntime-common'
+import { classificationLoss } from '../classification-loss.js'
 import { eachRow } from '../each-row.js'
 import { int64 } from '../feeds.js'
 import { checkLabel, classesOf, type Label, LabelIds, labelsOf } from '../labels.js'
@@ -57,7 +58,7 @@ export const imageClassification: Task<ImageClassificationRow, Image> = {
     const ids = new LabelIds(names)
     const processor = processorOf(context)
     return {
-      loss: crossEntropy(output),
+      ...classificationLoss(output, context),
       metric: () => new ClassMetric(names),
       encode: (rows, options) =>
         eachRow(

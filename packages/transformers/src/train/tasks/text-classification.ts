@@ -1,11 +1,6 @@
 /** Texts, or pairs of texts, with one class, several classes or a number each. */
-import {
-  binaryCrossEntropy,
-  crossEntropy,
-  type Loss,
-  type Metric,
-  meanSquaredError,
-} from '@fourierft/onnxruntime'
+import { binaryCrossEntropy, type Metric, meanSquaredError } from '@fourierft/onnxruntime'
+import { classificationLoss, rejectSmoothing } from '../classification-loss.js'
 import { eachRow } from '../each-row.js'
 import { feedsOf, float32, int64, padTokens, type TokenExample } from '../feeds.js'
 import {
@@ -21,7 +16,7 @@ import { ClassMetric, MultiLabelMetric, NumberMetric } from '../metrics.js'
 import { outputNamed } from '../outputs.js'
 import { checkRow, fieldOf, optionalTextOf, textOf } from '../row-error.js'
 import { RowTokenizer } from '../row-tokenizer.js'
-import type { Task } from '../task.js'
+import type { Task, TaskContext, TaskEncoder } from '../task.js'
 
 export interface TextClassificationRow {
   readonly text: string
@@ -35,10 +30,14 @@ interface ClassifiedText extends TokenExample {
   readonly target: readonly number[]
 }
 
-const LOSSES: Readonly<Record<ProblemType, (output: string) => Loss>> = {
-  single_label_classification: (output) => crossEntropy(output),
-  multi_label_classification: binaryCrossEntropy,
-  regression: meanSquaredError,
+type Losses = Pick<TaskEncoder<unknown>, 'loss' | 'evaluationLoss'>
+
+function lossOf(problemType: ProblemType, output: string, context: TaskContext): Losses {
+  if (problemType === 'single_label_classification') return classificationLoss(output, context)
+  rejectSmoothing(context)
+  return {
+    loss: problemType === 'regression' ? meanSquaredError(output) : binaryCrossEntropy(output),
+  }
 }
 
 export const textClassification: Task<TextClassificationRow, ClassifiedText> = {
@@ -64,7 +63,7 @@ export const textClassification: Task<TextClassificationRow, ClassifiedText> = {
     const output = outputNamed(context, ['logits']).name
     const classes = { problemType, ids: new LabelIds(names), count: names.length }
     return {
-      loss: LOSSES[problemType](output),
+      ...lossOf(problemType, output, context),
       metric: () => metricOf(problemType, names),
       encode: (rows, options) =>
         eachRow(

@@ -2,9 +2,10 @@
  * Causal language models: texts, prompts with completions, and chats in the model's own template. The loss of prompts and chats is over the
  * answers only.
  */
+
 import { FourierFTError } from '@fourierft/core'
-import { crossEntropy } from '@fourierft/onnxruntime'
 import type { PreTrainedTokenizer } from '@huggingface/transformers'
+import { classificationLoss } from '../classification-loss.js'
 import { type EncodeOptions, eachRow } from '../each-row.js'
 import { feedsOf, int64, padded, padTokens, type TokenExample } from '../feeds.js'
 import { IGNORED, Perplexity } from '../metrics.js'
@@ -52,7 +53,7 @@ export const textGeneration: Task<TextGenerationRow, Sequence> = {
   encoder(context) {
     const encoder = new SequenceEncoder(context)
     return {
-      loss: crossEntropy(outputNamed(context, ['logits']).name),
+      ...classificationLoss(outputNamed(context, ['logits']).name, context),
       metric: () => new Perplexity(),
       encode: (rows, options) => encoder.encode(rows, options),
       async collate(examples) {

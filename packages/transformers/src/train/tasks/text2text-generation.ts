@@ -1,6 +1,7 @@
 /** Encoder–decoders: a text → another text, such as its translation or summary. */
+
 import { FourierFTError } from '@fourierft/core'
-import { crossEntropy } from '@fourierft/onnxruntime'
+import { classificationLoss } from '../classification-loss.js'
 import { eachRow } from '../each-row.js'
 import { feedsOf, int64, padded, padTokens, type TokenExample } from '../feeds.js'
 import { IGNORED, Perplexity } from '../metrics.js'
@@ -30,7 +31,7 @@ export const text2textGeneration: Task<Text2TextRow, Translated> = {
     const text = new RowTokenizer(context)
     const { start, prefix } = settingsOf(context)
     return {
-      loss: crossEntropy(outputNamed(context, ['logits']).name),
+      ...classificationLoss(outputNamed(context, ['logits']).name, context),
       metric: () => new Perplexity(),
       encode: (rows, options) =>
         eachRow(

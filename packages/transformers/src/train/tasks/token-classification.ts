@@ -1,5 +1,5 @@
 /** Words with a label each, such as names of persons and places. */
-import { crossEntropy } from '@fourierft/onnxruntime'
+import { classificationLoss } from '../classification-loss.js'
 import { eachRow } from '../each-row.js'
 import { feedsOf, int64, padded, padTokens, type TokenExample } from '../feeds.js'
 import { checkLabel, classesOf, type Label, LabelIds, labelsOf } from '../labels.js'
@@ -54,7 +54,7 @@ export const tokenClassification: Task<TokenClassificationRow, LabelledTokens> =
     const ids = new LabelIds(names)
     const special = text.special()
     return {
-      loss: crossEntropy(output),
+      ...classificationLoss(output, context),
       metric: () => new ClassMetric(names),
       encode: (rows, options) =>
         eachRow(rows, (row, position) => encode(row, position, { text, ids, special }), options),
