@@ -173,8 +173,8 @@ describe.skipIf(!hasModel)(`the encoder page${skipped}`, () => {
   })
 })
 
-describe('the encoder page without the model', () => {
-  it('names the command that fetches the model', async () => {
+describe('without the model', () => {
+  it.each(['encoder', 'classifier'])('the %s page names the command that fetches it', async (name) => {
     const server = await preview({
       ...pageConfig,
       plugins: [encoderFiles(join(folder, 'nothing.onnx'))],
@@ -184,12 +184,12 @@ describe('the encoder page without the model', () => {
     const [address = ''] = server.resolvedUrls?.local ?? []
     const page = await browser.newPage()
     page.setDefaultTimeout(TEST_TIMEOUT)
-    await page.goto(`${address}encoder.html`)
+    await page.goto(`${address}${name}.html`)
     await page.getByRole('alert').waitFor()
     expect(await page.getByRole('alert').textContent()).toContain(
       'node packages/onnxruntime/scripts/minilm.js',
     )
-    expect(await page.getByRole('textbox').isDisabled()).toBe(true)
+    expect(await page.locator('#text').isDisabled()).toBe(true)
     await page.close()
     await server.close()
   })

