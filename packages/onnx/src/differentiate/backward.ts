@@ -125,6 +125,12 @@ export class Backward {
     return this.op('Where', [condition, value, this.number(0, like)])
   }
 
+  /** The value divided by a norm, and 0 where the norm is 0, as for norms in PyTorch; `like` has the type of both. */
+  divideByNorm(value: string, norm: string, like: string): string {
+    const zero = this.number(0, like)
+    return this.op('Where', [this.op('Equal', [norm, zero]), zero, this.divide(value, norm)])
+  }
+
   /**
    * The integer 1 as a vector, computed from the shape of a target when the graph runs. Multiplied into a computation of constants, it keeps
    * runtimes from storing the result, which would be a second copy of a weight.

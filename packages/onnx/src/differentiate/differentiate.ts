@@ -13,7 +13,7 @@ import { foldGelu } from './fold/fold-gelu.js'
 import { selectEarly } from './fold/select-early.js'
 import { GRADIENT_RULES, isConstantOperator, operatorName } from './gradient-rules.js'
 import { type BackwardPass, keepOrRecompute, type MemoryPolicy } from './keep-or-recompute.js'
-import type { GradientPart } from './rule.js'
+import { type GradientPart, unsupportedForm } from './rule.js'
 import { isFloatType } from './scalar.js'
 import { estimateStepMemory, type StepMemory } from './step-memory.js'
 import { unfoldFused } from './unfold/unfold-fused.js'
@@ -39,8 +39,8 @@ export interface Derivative {
 /**
  * Adds the backward nodes after the last node of the main graph.
  *
- * @throws {FourierFTError} `UNSUPPORTED` for an operator without a rule between the targets and the seeds, which the message names, and for an
- *   opset below {@link MIN_OPSET}; `INVALID_OPTION` if no target affects the seeds. The model is then unchanged.
+ * @throws {FourierFTError} `UNSUPPORTED` for an operator between the targets and the seeds that has no rule, or no gradient for one of its inputs,
+ *   which the message names, and for an opset below {@link MIN_OPSET}; `INVALID_OPTION` if no target affects the seeds. The model is then unchanged.
  */
 export function differentiate(
   model: OnnxModel,
@@ -147,9 +147,13 @@ export function activeValues(graph: OnnxGraph, targets: readonly string[]): Read
   return active
 }
 
-/** The scale and the zero point of a quantisation count as constants. */
+/** Operators whose other outputs are indices or masks; or the scale and the zero point of a quantisation, which count as constants. */
+const FIRST_OUTPUT_ONLY: ReadonlySet<string> = new Set(
+  'DynamicQuantizeLinear Dropout MaxPool TopK Unique'.split(' '),
+)
+
 function differentiableOutputs({ opType, outputs }: OnnxNode): readonly string[] {
-  return opType === 'DynamicQuantizeLinear' ? outputs.slice(0, 1) : outputs
+  return FIRST_OUTPUT_ONLY.has(opType) ? outputs.slice(0, 1) : outputs
 }
 
 function isCastToInteger(node: OnnxNode): boolean {
@@ -178,9 +182,19 @@ function differentiateNode(node: OnnxNode, { active, gradients, backward }: Cont
   const rule = GRADIENT_RULES.get(operatorName(node))
   if (!rule) throw noRule(node)
   const needs = (input: number) => isActive(inputs[input] ?? '')
-  const results = rule({ node, inputs, outputs, gradients: ofOutputs, gradient, needs, backward })
-  for (const [i, result] of results.entries())
-    if (result !== undefined && needs(i)) gradients.add(inputs[i], result)
+  const call = { node, inputs, outputs, gradients: ofOutputs, gradient, needs, backward }
+  const results = rule(call)
+  for (const [i, input] of inputs.entries()) {
+    if (!needs(i)) continue
+    const result = results[i]
+    if (result !== undefined) gradients.add(input, result)
+    // Indices and conditions have no gradient. The gradient of a number must not be lost.
+    else if (isFloatType(backward.typeOf(input)))
+      throw unsupportedForm(
+        call,
+        `computes with input ${i} (${JSON.stringify(input)}), which an adapter changes`,
+      )
+  }
 }
 
 function noRule(node: OnnxNode): FourierFTError {

@@ -21,7 +21,7 @@ export interface RuleCall {
 /** A value, or a function that adds nodes which add the gradient to a value of its shape, and returns the sum. */
 export type GradientPart = string | ((base: string) => string)
 
-/** ∂L/∂input by input, in the input's shape. Inputs that are missing or undefined have no gradient. */
+/** ∂L/∂input by input, in the input's shape. A node is rejected if the gradient of a number that needs one is missing or undefined. */
 export type RuleResult = readonly (GradientPart | undefined)[]
 
 /**

@@ -1,10 +1,11 @@
 /** Arithmetic on numbers at the same position, with broadcasting. */
 import { DataType } from '../../model/schema.js'
-import { type GradientRule, type RuleCall, type RuleTable, rulesFor } from '../rule.js'
+import { type GradientRule, type RuleCall, type RuleTable, rulesFor, unsupportedForm } from '../rule.js'
 import { isFloatType } from '../scalar.js'
 
 export const ELEMENTWISE_RULES: RuleTable = [
-  ...rulesFor('Identity Dropout', ({ gradient }) => [gradient]),
+  ['Identity', ({ gradient }) => [gradient]],
+  ['Dropout', dropout],
   ...rulesFor('Cast CastLike', castBack),
   ['Add', broadcast((call) => [call.gradient, call.gradient])],
   [
@@ -68,6 +69,15 @@ function broadcast(rule: (call: RuleCall) => readonly (string | undefined)[]): G
         : undefined,
     )
   }
+}
+
+/** Without training mode it gives its input. */
+function dropout(call: RuleCall): readonly string[] {
+  const { inputs, gradient, backward } = call
+  const mode = inputs[2] ?? ''
+  const isTraining = mode !== '' && backward.constantOf(mode)?.data()?.[0] !== 0
+  if (isTraining) throw unsupportedForm(call, 'has a training_mode that is not constant false')
+  return [gradient]
 }
 
 /** The gradient of a quantised value has the type float32. */

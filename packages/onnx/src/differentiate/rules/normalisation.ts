@@ -129,7 +129,7 @@ function lpNormalization(call: RuleCall): readonly string[] {
   const axis = axisFromStart(integerOf(node, 'axis', -1), backward.rankOf(x, node))
   const norm = backward.op('Sqrt', [backward.sum(backward.multiply(x, x), [axis], true)])
   const along = backward.multiply(y, backward.sum(backward.multiply(gradient, y), [axis], true))
-  return [backward.divide(backward.subtract(gradient, along), norm)]
+  return [backward.divideByNorm(backward.subtract(gradient, along), norm, x)]
 }
 
 /** y·(g − Σ g·y) */

@@ -11,7 +11,7 @@ export const REDUCTION_RULES: RuleTable = [
   ],
   [
     'ReduceL2',
-    reduction(({ gradient, backward, x, y }) => backward.multiply(gradient, backward.divide(x, y))),
+    reduction(({ gradient, backward, x, y }) => backward.multiply(gradient, backward.divideByNorm(x, y, x))),
   ],
   [
     'ReduceL1',
