@@ -584,7 +584,9 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
   #onlyActiveAdapter(): Loaded<P> {
     const [loaded, ...others] = this.#active
     if (loaded && others.length === 0) return loaded
-    throw invalidState(`${this.#active.length} adapters are active`, 'give the name of one')
+    throw this.listAdapters().length === 0
+      ? invalidState('there are no adapters', 'call addAdapter() or loadAdapter() first')
+      : invalidState(`${this.#active.length} adapters are active`, 'give the name of one')
   }
 
   #checkAddable(adapters: readonly Loaded<P>[]): void {

@@ -172,7 +172,8 @@ export class TrainingSession {
       inputNames: inputNames.filter(isModels),
       inputMetadata: inputMetadata.filter(({ name }) => isModels(name)),
     }
-    const isEmpty = Object.values(feeds ?? {}).some((tensor) => (tensor as Tensor | null)?.dims?.includes(0))
+    // Caches of decoders have a length of 0.
+    const isEmpty = Object.values(feeds ?? {}).some((tensor) => (tensor as Tensor | null)?.dims?.[0] === 0)
     const empty = isEmpty
       ? new FourierFTError('INVALID_OPTION', 'feeds: the batch is empty', { option: 'feeds', cause })
       : undefined

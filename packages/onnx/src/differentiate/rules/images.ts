@@ -107,10 +107,12 @@ function maxPool(call: RuleCall): readonly string[] {
   const [, indices] = backward.ops('MaxPool', [x], 2, attributes) as [string, string]
   if (integerOf(node, 'storage_order', 0) !== 0) throw unsupportedForm(call, 'has storage_order 1')
   const flat = (value: string) => backward.op('Reshape', [value, backward.integers([-1])])
-  const zeros = backward.zerosLike(x)
-  const sums = backward.op('ScatterElements', [flat(zeros), flat(indices), flat(gradient)], {
-    axis: { int: 0 },
-    reduction: { string: 'add' },
-  })
+  const zeros = backward.widened(backward.zerosLike(x))
+  const sums = backward.inFloat32(gradient, (wide) =>
+    backward.op('ScatterElements', [flat(zeros), flat(indices), flat(wide)], {
+      axis: { int: 0 },
+      reduction: { string: 'add' },
+    }),
+  )
   return [backward.reshapeLike(sums, x)]
 }

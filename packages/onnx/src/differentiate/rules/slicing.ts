@@ -103,13 +103,14 @@ function scatter(backward: Backward, { gradient, indices, axis, rank, size }: Sc
   const target = backward.concat(parts)
   const column = Array.from({ length: rank }, (_, i) => (i === axis ? -1 : 1))
   const spread = backward.op('Expand', [backward.op('Reshape', [indices, backward.integers(column)]), shape])
-  const zeros = backward.op('Mul', [
-    backward.op('Expand', [backward.op('CastLike', [backward.integers([0], []), gradient]), target]),
-    backward.op('CastLike', [backward.integers([0], []), gradient]),
-  ])
-  return backward.op('ScatterElements', [zeros, spread, gradient], {
-    axis: { int: axis },
-    reduction: { string: 'add' },
+  // Sums of several slices are exact in float32 only; runtimes on the CPU have no sums in float16 at all.
+  return backward.inFloat32(gradient, (wide) => {
+    const zero = backward.op('CastLike', [backward.integers([0], []), wide])
+    const zeros = backward.op('Mul', [backward.op('Expand', [zero, target]), zero])
+    return backward.op('ScatterElements', [zeros, spread, wide], {
+      axis: { int: axis },
+      reduction: { string: 'add' },
+    })
   })
 }
 
@@ -178,11 +179,11 @@ function gather({ node, inputs, outputs, gradient, backward }: RuleCall): readon
 
 function gatherElements({ node, inputs, gradient, backward }: RuleCall): readonly string[] {
   const [x, indices] = inputs as [string, string]
+  const attributes = { axis: { int: integerOf(node, 'axis', 0) }, reduction: { string: 'add' } }
   return [
-    backward.op('ScatterElements', [backward.zerosLike(x), indices, gradient], {
-      axis: { int: integerOf(node, 'axis', 0) },
-      reduction: { string: 'add' },
-    }),
+    backward.inFloat32(gradient, (wide) =>
+      backward.op('ScatterElements', [backward.widened(backward.zerosLike(x)), indices, wide], attributes),
+    ),
   ]
 }
 
