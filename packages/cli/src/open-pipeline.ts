@@ -3,7 +3,7 @@ import { stat } from 'node:fs/promises'
 import { basename, dirname, resolve } from 'node:path'
 import type { ModelAdapters } from '@fourierft/transformers'
 import type { DataType, PipelineType } from '@huggingface/transformers'
-import { usageError } from './command-error.js'
+import { CommandError, usageError } from './command-error.js'
 import { importPackage } from './import-package.js'
 
 /** The tasks that `train` of `@fourierft/transformers` knows. */
@@ -57,8 +57,20 @@ export async function openPipeline({ model, task, dtype }: PipelineOptions): Pro
     () => false,
   )
   const folder = resolve(model)
-  if (isFolder) env.localModelPath = dirname(folder)
-  const pipe = await pipeline(task, isFolder ? basename(folder) : model, { dtype })
+  if (isFolder) {
+    env.localModelPath = dirname(folder)
+    // Otherwise files that the folder does not have would be searched on the hub, under the folder's name.
+    env.allowRemoteModels = false
+  }
+  const pipe = await pipeline(task, isFolder ? basename(folder) : model, { dtype }).catch(
+    (cause: unknown) => {
+      throw new CommandError(
+        'MODEL',
+        `${model} could not be loaded for ${task} with --dtype ${dtype}: ${cause instanceof Error ? cause.message : String(cause)}`,
+        { advice: 'check --model, --task and --dtype, and the connection if it is a name on the hub' },
+      )
+    },
+  )
   return {
     transformers,
     adapters: await transformers.attach(pipe as Parameters<typeof transformers.attach>[0]),

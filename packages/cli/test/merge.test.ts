@@ -33,7 +33,7 @@ test('writes a model whose outputs the adapter changes; the model stays', async 
   const out = join(directory, 'merged.onnx')
   expect(await capturedRun('merge', model, adapter, '--out', out)).toEqual({
     status: 0,
-    stdout: '',
+    stdout: `written: ${out}\n`,
     stderr: '',
   })
   expect(await readFile(model)).toEqual(before)

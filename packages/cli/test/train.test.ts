@@ -47,7 +47,7 @@ test('train writes an adapter with its report; evaluate measures it and the base
   )
   expect(trained).toMatchObject({ status: 0, stderr: '' })
   expect(trained.stdout).toMatch(
-    /^epoch +loss +evaluation +accuracy +f1 +matthews\n +1 .*\n +2 .*\n8 rows; labels: calm, loud; \d+ s\n/,
+    /^epoch +loss +evaluation +accuracy +f1 +matthews\n +1 .*\n +2 .*\n4 rows, 4 for evaluation; labels: calm, loud; \d+ s\n/,
   )
   expect((await readdir(out)).sort()).toEqual([
     'adapter_config.json',
@@ -80,6 +80,9 @@ test('evaluate without an adapter measures the base model', async () => {
 
 test.each([
   ['FILE_NOT_FOUND', 1, () => ['--data', join(directory, 'missing.jsonl')]],
+  ['IO_ERROR', 1, () => ['--data', data, '--out', data]],
+  ['MODEL', 1, () => ['--data', data, '--dtype', 'bnb4']],
+  ['MODEL', 1, () => ['--data', data, '--task', 'text-generation']],
   ['MODULE_NOT_FOUND', 1, () => ['--data', data, '--target-modules', 'nothing']],
   ['USAGE', 2, () => ['--data', data, '--learning-rate', '-1']],
   ['USAGE', 2, () => ['--data', data, '--task', 'depth-estimation']],

@@ -14,7 +14,7 @@ import type { InferenceSession } from 'onnxruntime-common'
 import { overrideCalls, viewOf } from './call-views.js'
 import { checkOptions } from './check-options.js'
 import { type ClassLabels, configWithLabels, labelsInCall, withLabels } from './class-labels.js'
-import type { PipelineLike } from './library.js'
+import { originOf, type PipelineLike } from './library.js'
 import type { CallSnapshot, DividedAdapter, MergedParts, ModelHost } from './model-host.js'
 import { type ModelPart, PartSession, type RunArguments } from './model-part.js'
 import { modulesInHead, type NewHeadOptions, withNewHead } from './new-head.js'
@@ -109,7 +109,8 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> imple
     options: CreateAdapterOptions = {},
   ): Promise<void> {
     const { model_type: modelType } = this.model.config as { readonly model_type?: string | null }
-    await this.include(name, () => this.#host.newAdapter(config, options, modelType ?? undefined))
+    const named = { baseModelNameOrPath: originOf(this.model)?.name ?? null, ...config }
+    await this.include(name, () => this.#host.newAdapter(named, options, modelType ?? undefined))
   }
 
   /**

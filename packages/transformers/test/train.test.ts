@@ -195,6 +195,7 @@ describe('bad input changes nothing', () => {
       { labelSmoothing: 0.1 },
       /labelSmoothing/,
     ],
+    ['patience without evaluation', ROWS, { patience: 1 }, /patience: it needs the option evaluation/],
     ['a count of zero', ROWS, { batchSize: 0 }, /batchSize/],
     ['an unknown adapter', ROWS, { adapter: 'yours' }, /yours/],
     ['a task that cannot be trained', ROWS, { task: 'depth-estimation' }, /depth-estimation/],
@@ -207,6 +208,11 @@ describe('bad input changes nothing', () => {
     expect(String(error)).toMatch(message)
     expect((await adapters.getAdapter('mine')).savedTensors).toEqual(before.savedTensors)
     expect(['left', 'right']).toContain(await labelOf(ROWS[0].text))
+  })
+
+  test('a pipeline instead of its adapters', async () => {
+    const error: unknown = await train(classify as never, ROWS).catch((reason) => reason)
+    expect(String(error)).toMatch(/adapters: expected what attach\(\) returns/)
   })
 
   test('two trainings of one adapter at once', async () => {

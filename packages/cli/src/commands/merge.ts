@@ -1,5 +1,7 @@
 /** `fourierft merge`: writes a model with adapters in its weights. */
+import { stat } from 'node:fs/promises'
 import { basename, dirname, extname, join } from 'node:path'
+import { type Adapter, escapeUnprintable, FourierFTError } from '@fourierft/core'
 import type { Command } from 'commander'
 import { usageError } from '../command-error.js'
 import { importPackage } from '../import-package.js'
@@ -28,7 +30,7 @@ export function addMergeCommand(program: Command, output: Output): void {
   program
     .command('merge')
     .description('write a model with an adapter in its weights')
-    .argument('<model>', 'ONNX file of the model')
+    .argument('<model>', 'ONNX file of the model, or the folder of a transformers.js model')
     .argument('<dir>', 'directory of the adapter')
     .requiredOption('--out <file>', 'ONNX file to write')
     .option(
@@ -41,11 +43,12 @@ export function addMergeCommand(program: Command, output: Output): void {
 }
 
 async function merge(
-  model: string,
+  path: string,
   directory: string,
   { out, moduleNames }: Options,
   output: Output,
 ): Promise<void> {
+  const model = await modelIn(path)
   const location = `${basename(out, extname(out))}.onnx_data`
   const dataFile = join(dirname(out), location)
   for (const file of [out, dataFile])
@@ -59,8 +62,38 @@ async function merge(
   const { bytes, externalData } = await mergeModel(model, adapter, {
     location,
     ...(moduleNames && { moduleNames }),
+  }).catch((error: unknown) => {
+    throw explained(error, adapter)
   })
   // The model comes last: without it, the data are unused.
   if (externalData) await writeResultFile(dataFile, externalData.parts)
   await writeResultFile(out, bytes)
+  const labels = adapter.metadata.id2label
+  output.result(
+    labels === undefined
+      ? `written: ${out}\n`
+      : `written: ${out}; its labels belong into config.json: "id2label": ${escapeUnprintable(labels)}\n`,
+  )
+}
+
+/** Returns the model's file: in a folder of a transformers.js model, the one in float32. */
+async function modelIn(path: string): Promise<string> {
+  const isFolder = await stat(path).then(
+    (status) => status.isDirectory(),
+    () => false,
+  )
+  return isFolder ? join(path, 'onnx', 'model.onnx') : path
+}
+
+/** Names the option of the command, and the reason that the file of a model without a head cannot show. */
+function explained(error: unknown, { config, metadata }: Adapter): unknown {
+  if (!FourierFTError.isInstance(error) || error.code !== 'MODULE_NOT_FOUND') return error
+  const hasHead = metadata.id2label !== undefined && (config.modulesToSave ?? []).length > 0
+  const advice = hasHead
+    ? 'if the model was exported without a head, the head of this adapter cannot be merged: export the model with its head'
+    : error.advice?.replaceAll('moduleNames', '--module-names')
+  return new FourierFTError(error.code, error.problem, {
+    ...error.details,
+    ...(advice !== undefined && { advice }),
+  })
 }

@@ -1,8 +1,9 @@
 /** `fourierft train`: fine-tunes a model on a file of rows. */
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import type { TrainingReport, TrainOptions } from '@fourierft/transformers'
+import type { DataFormat, TrainingReport, TrainOptions } from '@fourierft/transformers'
 import { type Command, Option } from 'commander'
+import { checkWritable } from '../check-writable.js'
 import { importPackage } from '../import-package.js'
 import { jsonText } from '../json-text.js'
 import { DTYPES, openPipeline, type PipelineOptions, TASKS } from '../open-pipeline.js'
@@ -15,6 +16,7 @@ import { writeResultFile } from '../write-result-file.js'
 interface Options extends PipelineOptions {
   readonly data: string
   readonly eval?: string
+  readonly format?: DataFormat
   readonly out: string
   readonly adapter?: string
   readonly targetModules?: readonly string[]
@@ -57,6 +59,12 @@ export function addTrainCommand(program: Command, output: Output): void {
     .requiredOption('--model <model>', 'folder of a transformers.js model, or its name on the hub')
     .requiredOption('--data <file>', 'rows for training')
     .option('--eval <file>', 'rows to measure after each epoch')
+    .addOption(
+      new Option('--format <format>', 'format of the files; default: by their names').choices([
+        'jsonl',
+        'csv',
+      ]),
+    )
     .requiredOption('--out <dir>', 'directory to write')
     .addOption(new Option('--task <task>', 'task of the pipeline').choices(TASKS).default(TASKS[0]))
     .addOption(new Option('--dtype <dtype>', 'dtype of the model').choices(DTYPES).default('fp32'))
@@ -80,6 +88,7 @@ export function addTrainCommand(program: Command, output: Output): void {
 }
 
 async function trainModel(options: Options, output: Output): Promise<void> {
+  await checkWritable(options.out)
   const { transformers, adapters, close } = await openPipeline(options)
   const controller = new AbortController()
   const abort = () => controller.abort()
@@ -113,12 +122,11 @@ async function trainModel(options: Options, output: Output): Promise<void> {
 const NAME = 'default'
 
 async function addAdapter(
-  { adapter, model, targetModules, n, scaling }: Options,
+  { adapter, targetModules, n, scaling }: Options,
   adapters: Awaited<ReturnType<typeof openPipeline>>['adapters'],
 ): Promise<void> {
   if (adapter !== undefined) return adapters.loadAdapter(pathToFileURL(adapter), { name: NAME })
   await adapters.addAdapter(NAME, {
-    baseModelNameOrPath: model,
     ...(targetModules && { targetModules }),
     ...(n !== undefined && { nFrequency: n }),
     ...(scaling !== undefined && { scaling }),
@@ -127,7 +135,8 @@ async function addAdapter(
 
 function settingsOf(options: Options): TrainOptions {
   const { eval: evaluation, checkpoint, resume = false } = options
-  const { epochs, batchSize, learningRate, headLearningRate, maxLength, patience, seed, packing } = options
+  const { epochs, batchSize, learningRate, headLearningRate, maxLength, patience, seed, packing, format } =
+    options
   const given = {
     evaluation,
     epochs,
@@ -138,6 +147,7 @@ function settingsOf(options: Options): TrainOptions {
     patience,
     seed,
     packing,
+    format,
   }
   return {
     ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
@@ -163,7 +173,8 @@ function describe({ epochs, rows, stopped, labels, seconds }: TrainingReport, ou
   const end = { end: '', early: '; stopped early, the best epoch is kept', aborted: '; stopped by Ctrl-C' }[
     stopped
   ]
-  return `${table}${rows.training + rows.evaluation} rows${cut}${classes}; ${Math.round(seconds)} s${end}\nwritten: ${out}\n`
+  const held = rows.evaluation > 0 ? `, ${rows.evaluation} for evaluation` : ''
+  return `${table}${rows.training} rows${held}${cut}${classes}; ${Math.round(seconds)} s${end}\nwritten: ${out}\n`
 }
 
 function rounded(value: number): number {

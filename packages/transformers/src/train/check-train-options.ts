@@ -27,3 +27,13 @@ export function checkCounts<Options extends object>(
     )
   }
 }
+
+/** @throws {FourierFTError} `INVALID_OPTION` for a pipeline or a model instead of its adapters */
+export function checkAdapters(adapters: unknown): void {
+  if (typeof adapters === 'object' && adapters !== null && 'trainable' in adapters) return
+  throw new FourierFTError('INVALID_OPTION', 'adapters: expected what attach() returns', {
+    option: 'adapters',
+    received: adapters,
+    advice: 'call const adapters = await attach(pipeline), and pass adapters',
+  })
+}

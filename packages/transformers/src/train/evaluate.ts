@@ -5,7 +5,7 @@ import { checkOptions } from '../check-options.js'
 import { labelsOfConfig } from '../class-labels.js'
 import type { ModelAdapters } from '../model-adapters.js'
 import { createBatches } from './batches.js'
-import { checkCounts, checkOptionNames } from './check-train-options.js'
+import { checkAdapters, checkCounts, checkOptionNames } from './check-train-options.js'
 import { contextOf, encodeRows, type PrepareOptions, readTaskRows } from './prepare.js'
 import type { Data } from './read-rows.js'
 
@@ -51,6 +51,7 @@ export async function evaluate(
   data: Data,
   options: EvaluateOptions = {},
 ): Promise<EvaluationReport> {
+  checkAdapters(adapters)
   checkOptions(options, '{ batchSize: 32 }')
   checkOptionNames('evaluate', options, OPTIONS)
   checkCounts(options, ['batchSize', 'maxLength'])

@@ -86,11 +86,14 @@ export function contextOf(
 ): TaskContext {
   const { pipeline, model } = adapters
   const tokenizer = pipeline?.tokenizer ?? undefined
-  const limits = [
-    tokenizer?.model_max_length,
-    (model.config as unknown as Record<string, unknown>).max_position_embeddings,
-    MAX_LENGTH,
-  ]
+  const { max_position_embeddings: positions } = model.config as unknown as Record<string, unknown>
+  const limits = [tokenizer?.model_max_length, positions, MAX_LENGTH]
+  if (maxLength !== undefined && typeof positions === 'number' && maxLength > positions)
+    throw new FourierFTError(
+      'INVALID_OPTION',
+      `maxLength: expected at most ${positions}, the positions of the model; received ${maxLength}`,
+      { option: 'maxLength', expected: positions, received: maxLength },
+    )
   return {
     pipeline: task ?? pipelineTask(adapters),
     model,

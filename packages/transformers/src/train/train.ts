@@ -13,7 +13,7 @@ import { checkOptions } from '../check-options.js'
 import { labelsOfConfig } from '../class-labels.js'
 import type { ModelAdapters } from '../model-adapters.js'
 import { type Batches, createBatches } from './batches.js'
-import { checkCounts, checkOptionNames } from './check-train-options.js'
+import { checkAdapters, checkCounts, checkOptionNames } from './check-train-options.js'
 import type { Labels } from './labels.js'
 import {
   contextOf,
@@ -141,6 +141,7 @@ export async function train(
   data: Data,
   options: TrainOptions = {},
 ): Promise<TrainingReport> {
+  checkAdapters(adapters)
   checkTrainOptions(options)
   const { name } = adapters.trainable.adapterToTrain(options.adapter)
   const names = running.get(adapters) ?? new Set()
@@ -290,6 +291,12 @@ function checkTrainOptions(options: TrainOptions): void {
   checkOptions(options, '{ epochs: 3 }')
   checkOptionNames('train', options, OPTIONS)
   checkCounts(options, ['batchSize', 'maxLength', 'epochs', 'accumulate'])
+  for (const option of ['patience', 'best'] as const)
+    if (options[option] !== undefined && options.evaluation === undefined)
+      throw new FourierFTError('INVALID_OPTION', `${option}: it needs the option evaluation beside it`, {
+        option,
+        received: options[option],
+      })
   const onProgress: unknown = options.progress_callback
   if (onProgress !== undefined && typeof onProgress !== 'function')
     throw new FourierFTError('INVALID_OPTION', 'progress_callback: expected a function', {
