@@ -1,4 +1,5 @@
 /** Table 6: FourierFT with the Fourier basis, with random orthogonal bases, and with Gaussian bases. */
+import { startTensorFlow } from '@fourierft/quickstart'
 import { attachBasis } from './attached-methods.js'
 import { type BasisName, basisNames } from './basis.js'
 import { colours } from './chart-frame.js'
@@ -18,6 +19,7 @@ export const bases: Experiment = {
   name: 'bases',
   title: 'Table 6: three types of basis',
   seeds: digitsSeeds,
+  start: startTensorFlow,
   async run(options) {
     const configs = basisNames.map((basis) => basisConfig(basis, basesSettings.rates[basis]))
     const outcomes = await compareOnDigits(configs, { ...options, scoredOn: 'test' })

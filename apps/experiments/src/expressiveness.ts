@@ -1,5 +1,5 @@
 /** Figure 7: the number of epochs that FourierFT and LoRA, with equally many trained values, need to separate eight classes of points. */
-import { type Spread, spread } from '@fourierft/quickstart'
+import { type Spread, spread, startTensorFlow } from '@fourierft/quickstart'
 import { clusters } from './clusters.js'
 import type { Experiment } from './experiment.js'
 import { expressivenessFigure } from './expressiveness-figure.js'
@@ -22,6 +22,7 @@ export const expressiveness: Experiment = {
   name: 'expressiveness',
   title: 'Figure 7: a hidden layer of 64 × 64 with 128 trained values, FourierFT and LoRA',
   seeds: settings.seeds,
+  start: startTensorFlow,
   async run({ seeds, quick }) {
     const epochs = quick ? quickEpochs : settings.epochs
     const outcomes = networks.flatMap((restOfNetwork) =>

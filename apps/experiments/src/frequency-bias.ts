@@ -1,5 +1,5 @@
 /** Figure 5: entries sampled from a band of frequencies around f_c, compared with uniform entries. */
-import { baseConfig } from '@fourierft/quickstart'
+import { baseConfig, startTensorFlow } from '@fourierft/quickstart'
 import { attachFourier } from './attached-methods.js'
 import { colours } from './chart-frame.js'
 import { compareOnDigits, type MethodConfig } from './digits-comparison.js'
@@ -39,6 +39,7 @@ export const frequencyBias: Experiment = {
   name: 'frequency-bias',
   title: 'Figure 5: accuracy against the central frequency of the band that entries are drawn from',
   seeds: digitsSeeds,
+  start: startTensorFlow,
   async run(options) {
     const centres = options.quick ? paperCentres.slice(0, 2) : paperCentres
     const configs = [withoutBias, ...centres.map(bandPass)]

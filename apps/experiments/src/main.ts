@@ -1,13 +1,13 @@
 /** The command line: `node dist/main.js <experiment> [--quick] [--seeds 1,2,3] [--out folder]`. */
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join, relative, resolve } from 'node:path'
-import { startTensorFlow } from '@fourierft/quickstart'
 import { Command, InvalidArgumentError } from 'commander'
 import { parse, View } from 'vega'
 import { bases } from './bases.js'
 import type { Experiment } from './experiment.js'
 import { expressiveness } from './expressiveness.js'
 import { frequencyBias } from './frequency-bias.js'
+import { mails } from './mails.js'
 import { parameters } from './parameters.js'
 import { markdownTable } from './table-text.js'
 
@@ -18,9 +18,9 @@ interface Options {
 }
 
 const program = new Command('experiments').description(
-  'Repeats experiments of the FourierFT paper on a small scale. Prints a table and draws a picture.',
+  'Repeats experiments of the FourierFT paper on a small scale, and compares methods on real mails. Prints a table and draws pictures.',
 )
-for (const experiment of [expressiveness, parameters, frequencyBias, bases]) {
+for (const experiment of [expressiveness, parameters, frequencyBias, bases, mails]) {
   program
     .command(experiment.name)
     .description(experiment.title)
@@ -40,21 +40,25 @@ try {
 async function perform(experiment: Experiment, { out, quick = false, seeds }: Options): Promise<void> {
   const folder = resolve(out)
   await mkdir(folder, { recursive: true })
-  const backend = await startTensorFlow()
+  const backend = await experiment.start()
   const usedSeeds = quick ? seeds.slice(0, 1) : seeds
-  const { table, figure } = await experiment.run({ seeds: usedSeeds, quick })
+  const { table, figure, moreFigures = {} } = await experiment.run({ seeds: usedSeeds, quick, folder })
+  const figures = { [experiment.name]: figure }
+  for (const [key, spec] of Object.entries(moreFigures)) figures[`${experiment.name}-${key}`] = spec
   const text = [
     `# ${experiment.title}`,
     markdownTable(table),
     `Mean and sample standard deviation of seeds ${usedSeeds.join(', ')}. ${backend}.`,
     `    npm run experiments -- ${process.argv.slice(2).join(' ')}`,
-    `![${experiment.title}](${experiment.name}.svg)`,
+    ...Object.keys(figures).map((name) => `![${experiment.title}](${name}.svg)`),
   ].join('\n\n')
-  const picture = join(folder, `${experiment.name}.svg`)
   await writeFile(join(folder, `${experiment.name}.md`), `${text}\n`)
-  await writeFile(picture, await new View(parse(figure), { renderer: 'none' }).toSVG())
   console.log(markdownTable(table))
-  console.log(`\nPicture: ${relative(process.cwd(), picture)}`)
+  for (const [name, spec] of Object.entries(figures)) {
+    const picture = join(folder, `${name}.svg`)
+    await writeFile(picture, await new View(parse(spec), { renderer: 'none' }).toSVG())
+    console.log(`\nPicture: ${relative(process.cwd(), picture)}`)
+  }
 }
 
 function parseSeeds(text: string): number[] {

@@ -1,4 +1,5 @@
 /** Figure 4: accuracy against the number of trained values, for FourierFT with several n and LoRA with several ranks. */
+import { startTensorFlow } from '@fourierft/quickstart'
 import { attachFourier, attachLoraOfRank } from './attached-methods.js'
 import { colours } from './chart-frame.js'
 import { compareOnDigits, type MethodConfig, type Outcome } from './digits-comparison.js'
@@ -23,6 +24,7 @@ export const parameters: Experiment = {
   name: 'parameters',
   title: 'Figure 4: accuracy against trained parameters, FourierFT and LoRA',
   seeds: digitsSeeds,
+  start: startTensorFlow,
   async run(options) {
     const selection = <T>(all: readonly T[]) => (options.quick ? all.slice(0, 2) : all)
     const fourier = selection(parametersSettings.fourier).map(fourierConfig)

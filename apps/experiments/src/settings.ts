@@ -66,3 +66,26 @@ export const basesSettings = {
   rates: { fourier: 0.05, orthogonal: 0.05, random: 0.1 } satisfies Record<BasisName, number>,
   rateGrid: [0.025, 0.05, 0.1, 0.2],
 } as const
+
+/** Real mails. 6 layers of 384 × 384: n trains 6 n numbers, r trains 4,608 r. */
+export const mailSettings = {
+  seeds: [1, 2, 3],
+  fourier: [
+    { n: 250, learningRate: 0.1 },
+    { n: 1000, learningRate: 0.05 },
+    { n: 4000, learningRate: 0.025 },
+  ],
+  lora: [
+    { rank: 1, learningRate: 0.005 },
+    { rank: 8, learningRate: 0.002 },
+  ],
+  /** The rate with which LoRA is usually trained. */
+  trap: { n: 1000, learningRate: 0.0001 },
+  headLearningRate: 0.001,
+  headOnlyLearningRate: 0.003,
+  rateGrids: {
+    fourier: { 250: [0.05, 0.1, 0.2], 1000: [0.02, 0.05, 0.1, 0.2], 4000: [0.0125, 0.025, 0.05] },
+    lora: { 1: [0.002, 0.005, 0.01], 8: [0.001, 0.002, 0.005] },
+    headOnly: [0.001, 0.003, 0.01],
+  },
+} as const

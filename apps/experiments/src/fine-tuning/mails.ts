@@ -40,7 +40,8 @@ export async function readMails(
       const texts = new Set<string>()
       for (const name of FOLDERS[label])
         for (const file of (await readdir(join(folder, name))).sort())
-          if (file.endsWith('.json')) texts.add(textOf(JSON.parse(await readFile(join(folder, name, file), 'utf8')).text))
+          if (file.endsWith('.json'))
+            texts.add(textOf(JSON.parse(await readFile(join(folder, name, file), 'utf8')).text))
       const mails = [...texts].filter((text) => text.length > 40).map((text) => ({ text, label }))
       return randomPermutation(mails.length, 0).map((index) => mails[index])
     }),
