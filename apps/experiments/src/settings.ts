@@ -99,7 +99,7 @@ export const languageSettings = {
   fullLearningRate: 0.001,
   rateGrids: {
     fourier: [0.025, 0.05, 0.1, 0.2],
-    lora: [0.0025, 0.005, 0.01, 0.02],
+    lora: [0.0025, 0.005, 0.01],
     headOnly: [0.001, 0.003],
     full: [0.0005, 0.001, 0.002],
   },

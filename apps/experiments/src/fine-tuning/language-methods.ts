@@ -141,14 +141,21 @@ export class LanguageComparison {
     const { dtype } = method
     const { adapters } = this.#opened[dtype]
     const start = process.cpuUsage()
-    if (method.kind === 'FourierFT') {
-      const { n, learningRate } = method
-      await adapters.addAdapter(NAME, { targetModules, nFrequency: n, randomLocSeed: seed })
-      const options = { ...this.#training, packing: true, learningRate, seed }
-      await train(adapters, training, { adapter: NAME, ...options })
-    } else {
-      await adapters.addAdapter(NAME)
-      if (method.kind === 'defaults') await train(adapters, training, { adapter: NAME, packing: true, seed })
+    switch (method.kind) {
+      case 'base':
+        // It changes nothing.
+        await adapters.addAdapter(NAME, { nFrequency: 1 })
+        break
+      case 'defaults':
+        await adapters.addAdapter(NAME)
+        await train(adapters, training, { adapter: NAME, packing: true, seed })
+        break
+      case 'FourierFT': {
+        const { n, learningRate } = method
+        await adapters.addAdapter(NAME, { targetModules, nFrequency: n, randomLocSeed: seed })
+        const options = { ...this.#training, packing: true, learningRate, seed }
+        await train(adapters, training, { adapter: NAME, ...options })
+      }
     }
     const seconds = secondsSince(start)
     const adapter = await adapters.getAdapter(NAME)

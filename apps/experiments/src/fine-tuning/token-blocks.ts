@@ -31,10 +31,10 @@ export class TokenBlocks {
   constructor(texts: readonly { readonly text: string }[], options: TokenBlocksOptions) {
     const { tokenizer, maxLength } = options
     const end = (tokenizer as { readonly eos_token_id?: number }).eos_token_id
-    const ids = texts.flatMap(({ text }) => [
-      ...tokenizer.encode(text, { add_special_tokens: false }),
-      ...(end === undefined ? [] : [end]),
-    ])
+    const ids = texts.flatMap(({ text }) => {
+      const tokens = tokenizer.encode(text)
+      return end === undefined || tokens.at(-1) === end ? tokens : [...tokens, end]
+    })
     // A block of one token has nothing to learn.
     this.#blocks = chunks(ids, maxLength).filter(({ length }) => length > 1)
     this.#options = options
