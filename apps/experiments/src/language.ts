@@ -19,11 +19,20 @@ export const loraOnChapters = (
   learningRate: number = languageSettings.lora.learningRate,
 ): LanguageMethod => ({ kind: 'LoRA', dtype, rank: languageSettings.lora.rank, learningRate })
 
+/** The layers that `addAdapter` adapts without options. */
+export function defaultLayers(
+  learningRate: number = languageSettings.defaultLayers.learningRate,
+): LanguageMethod {
+  const targetModules = ['q_proj', 'v_proj']
+  return { kind: 'FourierFT', dtype: 'fp32', n: languageSettings.fourier.n, learningRate, targetModules }
+}
+
 const methods: readonly LanguageMethod[] = [
   { kind: 'base', dtype: 'fp32' },
   { kind: 'base', dtype: 'q4' },
   fourierOnChapters('fp32'),
   fourierOnChapters('q4'),
+  defaultLayers(),
   { kind: 'defaults', dtype: 'fp32' },
   { kind: 'defaults', dtype: 'q4' },
   loraOnChapters('fp32'),
@@ -97,7 +106,7 @@ export const languageDescription = {
 export function nameOf(method: LanguageMethod): string {
   switch (method.kind) {
     case 'FourierFT':
-      return `FourierFT, n = ${method.n}`
+      return `FourierFT, n = ${method.n}${method.targetModules ? `, ${method.targetModules.join(' and ')}` : ''}`
     case 'LoRA':
       return `LoRA, r = ${method.rank}`
     case 'defaults':

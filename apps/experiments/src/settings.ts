@@ -93,14 +93,16 @@ export const mailSettings = {
 /** A language model of 4 layers × 192 and other texts. 28 linear layers without the head: n trains 28 n numbers, r trains 14,592 r. */
 export const languageSettings = {
   seeds: [1],
-  fourier: { n: 1000, learningRate: 0.05 },
-  lora: { rank: 8, learningRate: 0.005 },
-  headOnlyLearningRate: 0.001,
-  fullLearningRate: 0.001,
+  fourier: { n: 1000, learningRate: 0.2 },
+  defaultLayers: { learningRate: 0.2 },
+  lora: { rank: 8, learningRate: 0.01 },
+  headOnlyLearningRate: 0.003,
+  fullLearningRate: 0.002,
   rateGrids: {
-    fourier: [0.025, 0.05, 0.1, 0.2],
-    lora: [0.0025, 0.005, 0.01],
-    headOnly: [0.001, 0.003],
-    full: [0.0005, 0.001, 0.002],
+    fourier: [0.05, 0.2, 0.4],
+    defaultLayers: [0.2],
+    lora: [0.005, 0.01, 0.02],
+    headOnly: [0.003],
+    full: [0.001, 0.002],
   },
 } as const

@@ -2,13 +2,18 @@
 import { type Spread, spread } from '@fourierft/quickstart'
 import type { RunOptions } from '../experiment.js'
 import { type ChapterCounts, readChapters } from './chapters.js'
-import { LanguageComparison, type LanguageMethod, type LanguageRun } from './language-methods.js'
+import {
+  LanguageComparison,
+  type LanguageMethod,
+  type LanguageRun,
+  type ScoredPart,
+} from './language-methods.js'
 import { cacheFolder } from './mail-model.js'
 import { RunLog } from './run-log.js'
 
 /** The blocks are as long as those on which the model was pretrained. */
 export const languageTraining = { epochs: 3, batchSize: 16, maxLength: 128 } as const
-const chapterCounts: ChapterCounts = { test: 7, validation: 4, training: 10 }
+const chapterCounts: ChapterCounts = { test: 4, validation: 4, training: 10 }
 /** With `quick`. */
 const quickCounts: ChapterCounts = { test: 1, validation: 1, training: 1 }
 
@@ -25,7 +30,7 @@ export interface LanguageOutcome {
 export interface LanguageOptions extends RunOptions {
   /** The folder of the model. */
   readonly model: string
-  readonly scoredOn: 'validation' | 'test'
+  readonly scoredOn: ScoredPart
   /** The file of finished runs; they are not repeated. */
   readonly log?: string
 }
@@ -42,7 +47,6 @@ export async function compareOnChapters(
   const counts = quick ? quickCounts : chapterCounts
   const training = quick ? { ...languageTraining, epochs: 1 } : languageTraining
   const chapters = await readChapters(cacheFolder, counts)
-  const parts = { training: chapters.training, scored: chapters[scoredOn] }
   const comparison = await LanguageComparison.open(model, training)
   const before = await comparison.hashes()
   const log = new RunLog<LanguageRun>(path)
@@ -50,17 +54,17 @@ export async function compareOnChapters(
   for (const method of methods) {
     const runs: LanguageRun[] = []
     for (const seed of seeds) {
-      const settings = { method, seed, scoredOn, chapters: counts, ...training, model: before }
-      const run = await log.run(settings, () => comparison.run(method, parts, seed))
+      const settings = { method, seed, chapters: counts, ...training, model: before }
+      const run = await log.run(settings, () => comparison.run(method, chapters, seed))
       console.error(
-        `${JSON.stringify(method)}, seed ${seed}: ${scoredOn} perplexity ${run.perplexity.toFixed(2)}, ${run.seconds.toFixed(0)} s`,
+        `${JSON.stringify(method)}, seed ${seed}: ${scoredOn} perplexity ${run.perplexity[scoredOn].toFixed(2)}, ${run.seconds.toFixed(0)} s`,
       )
       runs.push(run)
     }
     const [{ parameters, bytes, otherPerplexity }] = runs as [LanguageRun]
     outcomes.push({
       method,
-      perplexity: spread(runs.map((run) => run.perplexity)),
+      perplexity: spread(runs.map((run) => run.perplexity[scoredOn])),
       otherPerplexity:
         otherPerplexity === undefined ? undefined : spread(runs.map((run) => run.otherPerplexity as number)),
       parameters,

@@ -10,13 +10,14 @@ const WORDS = 'the rain was long she reads a letter at the window two children'.
 const chapter = (step: number) => ({
   text: Array.from({ length: 40 }, (_, i) => WORDS[(step * i) % WORDS.length]).join(' '),
 })
-const parts = { training: [chapter(1), chapter(2)], scored: [chapter(1)] }
+const parts = { training: [chapter(1), chapter(2)], validation: [chapter(2)], test: [chapter(1)] }
 const training = { epochs: 4, batchSize: 2, maxLength: 16 }
 
 test('each method starts with the model, learns, and leaves the files as they are', async () => {
   const comparison = await LanguageComparison.open(LLAMA, training)
   const before = await comparison.hashes()
-  const perplexity = async (method: LanguageMethod) => (await comparison.run(method, parts, 1)).perplexity
+  const perplexity = async (method: LanguageMethod) =>
+    (await comparison.run(method, parts, 1)).perplexity.test
   const [fp32, q4] = [
     await perplexity({ kind: 'base', dtype: 'fp32' }),
     await perplexity({ kind: 'base', dtype: 'q4' }),

@@ -34,7 +34,14 @@ const FILES = { fp32: 'model.onnx', q4: 'model_q4.onnx' } as const satisfies Rec
 export type LanguageMethod =
   | { readonly kind: 'base'; readonly dtype: Dtype }
   | { readonly kind: 'defaults'; readonly dtype: Dtype }
-  | { readonly kind: 'FourierFT'; readonly dtype: Dtype; readonly n: number; readonly learningRate: number }
+  | {
+      readonly kind: 'FourierFT'
+      readonly dtype: Dtype
+      readonly n: number
+      readonly learningRate: number
+      /** Default: all linear layers but the head. */
+      readonly targetModules?: readonly string[]
+    }
   | { readonly kind: 'LoRA'; readonly dtype: Dtype; readonly rank: number; readonly learningRate: number }
   /** The head's own weight; the embedding, which has the same numbers in the base, stays as it is. */
   | { readonly kind: 'head only'; readonly learningRate: number }
@@ -49,15 +56,14 @@ export interface LanguageTraining {
   readonly maxLength: number
 }
 
-export interface LanguageParts {
-  readonly training: readonly Chapter[]
-  readonly scored: readonly Chapter[]
-}
+/** Texts that are not trained on: `validation` is for the choice of rates. */
+export type ScoredPart = 'validation' | 'test'
+export type LanguageParts = { readonly [part in 'training' | ScoredPart]: readonly Chapter[] }
 
 export interface LanguageRun {
   /** e to the mean loss of the tokens. */
-  readonly perplexity: number
-  /** The same adapter in the file of the other dtype; only FourierFT. */
+  readonly perplexity: Readonly<Record<ScoredPart, number>>
+  /** Of the test, with the same adapter in the file of the other dtype; only FourierFT. */
   readonly otherPerplexity?: number
   /** Trained numbers. */
   readonly parameters: number
@@ -68,7 +74,7 @@ export interface LanguageRun {
 }
 
 /** All linear layers of LLaMA but the head. */
-const targetModules = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj']
+const linearLayers = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj']
 const HEAD = 'lm_head'
 /** α/r of LoRA. */
 const LORA_SCALE = 2
@@ -135,7 +141,7 @@ export class LanguageComparison {
   /** As users do it. */
   async #fourier(
     method: Extract<LanguageMethod, { readonly kind: 'base' | 'FourierFT' | 'defaults' }>,
-    { training, scored }: LanguageParts,
+    parts: LanguageParts,
     seed: number,
   ): Promise<LanguageRun> {
     const { dtype } = method
@@ -148,23 +154,23 @@ export class LanguageComparison {
         break
       case 'defaults':
         await adapters.addAdapter(NAME)
-        await train(adapters, training, { adapter: NAME, packing: true, seed })
+        await train(adapters, parts.training, { adapter: NAME, packing: true, seed })
         break
       case 'FourierFT': {
-        const { n, learningRate } = method
+        const { n, learningRate, targetModules = linearLayers } = method
         await adapters.addAdapter(NAME, { targetModules, nFrequency: n, randomLocSeed: seed })
         const options = { ...this.#training, packing: true, learningRate, seed }
-        await train(adapters, training, { adapter: NAME, ...options })
+        await train(adapters, parts.training, { adapter: NAME, ...options })
       }
     }
     const seconds = secondsSince(start)
     const adapter = await adapters.getAdapter(NAME)
-    const perplexity = await this.#perplexity(dtype, scored)
+    const perplexity = await scored(parts, (texts) => this.#perplexity(dtype, texts))
     await adapters.deleteAdapter(NAME)
     if (method.kind === 'base') return { perplexity, parameters: 0, bytes: 0, seconds: 0 }
     return {
       perplexity,
-      otherPerplexity: await this.#perplexityOf(adapter, dtype === 'q4' ? 'fp32' : 'q4', scored),
+      otherPerplexity: await this.#perplexityOf(adapter, dtype === 'q4' ? 'fp32' : 'q4', parts.test),
       parameters: sum(adapter.modules.values(), ({ coefficients }) => coefficients.length),
       bytes: adapter.toBytes().model.length,
       seconds,
@@ -189,7 +195,7 @@ export class LanguageComparison {
   /** The methods to which FourierFT is compared. */
   async #graph(
     method: Extract<LanguageMethod, { readonly kind: 'LoRA' | 'head only' | 'full' }>,
-    { training, scored }: LanguageParts,
+    parts: LanguageParts,
     seed: number,
   ): Promise<LanguageRun> {
     const { tokenizer } = this.#opened.fp32.generate
@@ -199,7 +205,7 @@ export class LanguageComparison {
     const blocksOf = (texts: readonly Chapter[]) =>
       new TokenBlocks(texts, { tokenizer, model, constants, ...this.#training })
     try {
-      const blocks = blocksOf(training)
+      const blocks = blocksOf(parts.training)
       const { epochs } = this.#training
       const totalSteps = epochs * blocks.length
       const schedule = linearSchedule({ totalSteps, warmupSteps: Math.round(0.06 * totalSteps) })
@@ -207,9 +213,11 @@ export class LanguageComparison {
       for (let epoch = 0; epoch < epochs; epoch++)
         for (const batch of blocks.read(seed + epoch)) await trainer.step(batch, schedule(step++))
       const seconds = secondsSince(start)
-      const { loss } = await trainer.evaluate(blocksOf(scored).read())
+      const perplexity = await scored(parts, async (texts) =>
+        Math.exp((await trainer.evaluate(blocksOf(texts).read())).loss),
+      )
       return {
-        perplexity: Math.exp(loss),
+        perplexity,
         parameters: sum(inputs, ({ values }) => values.length),
         bytes: fileSize(inputs),
         seconds,
@@ -237,12 +245,19 @@ export class LanguageComparison {
   }
 }
 
+async function scored(
+  { validation, test }: LanguageParts,
+  perplexityOf: (texts: readonly Chapter[]) => Promise<number>,
+): Promise<LanguageRun['perplexity']> {
+  return { validation: await perplexityOf(validation), test: await perplexityOf(test) }
+}
+
 function loraInputs(
   model: OnnxModel,
   { rank, learningRate, seed }: { rank: number; learningRate: number; seed: number },
 ): TrainedInput[] {
   const normal = standardNormal(seed)
-  return attachLora(model, { targetModules, rank, alpha: LORA_SCALE * rank }).flatMap(
+  return attachLora(model, { targetModules: linearLayers, rank, alpha: LORA_SCALE * rank }).flatMap(
     ({ down, up, inFeatures, outFeatures }) => [
       {
         name: down,
