@@ -100,9 +100,9 @@ export const languageSettings = {
   fullLearningRate: 0.002,
   rateGrids: {
     fourier: [0.05, 0.2, 0.4],
-    defaultLayers: [0.2],
+    defaultLayers: [0.2, 0.4],
     lora: [0.005, 0.01, 0.02],
-    headOnly: [0.003],
-    full: [0.001, 0.002],
+    headOnly: [0.003, 0.01],
+    full: [0.001, 0.002, 0.004],
   },
 } as const
