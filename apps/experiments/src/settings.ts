@@ -71,9 +71,10 @@ export const basesSettings = {
 export const mailSettings = {
   seeds: [1, 2, 3],
   fourier: [
-    { n: 250, learningRate: 0.1 },
-    { n: 1000, learningRate: 0.05 },
-    { n: 4000, learningRate: 0.025 },
+    { n: 250, learningRate: 0.2 },
+    { n: 600, learningRate: 0.4 },
+    { n: 1000, learningRate: 0.4 },
+    { n: 4000, learningRate: 0.05 },
   ],
   lora: [
     { rank: 1, learningRate: 0.005 },
@@ -82,11 +83,19 @@ export const mailSettings = {
   /** The rate with which LoRA is usually trained. */
   trap: { n: 1000, learningRate: 0.0001 },
   headLearningRate: 0.001,
-  headOnlyLearningRate: 0.003,
+  headOnlyLearningRate: 0.001,
   rateGrids: {
-    fourier: { 250: [0.05, 0.1, 0.2], 1000: [0.02, 0.05, 0.1, 0.2], 4000: [0.0125, 0.025, 0.05] },
-    lora: { 1: [0.002, 0.005, 0.01], 8: [0.001, 0.002, 0.005] },
     headOnly: [0.001, 0.003, 0.01],
+    fourier: [
+      { n: 250, rates: [0.1, 0.2, 0.4] },
+      { n: 600, rates: [0.2, 0.4] },
+      { n: 1000, rates: [0.05, 0.1, 0.2, 0.4] },
+      { n: 4000, rates: [0.025, 0.05, 0.1] },
+    ],
+    lora: [
+      { rank: 1, rates: [0.002, 0.005, 0.01] },
+      { rank: 8, rates: [0.001, 0.002, 0.005] },
+    ],
   },
 } as const
 

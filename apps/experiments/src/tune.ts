@@ -1,15 +1,24 @@
 /**
- * Prints the results by which the learning rates in `settings.ts` are chosen: `node dist/tune.js expressiveness | parameters | bases`. It uses no
- * test digits, and none of the seeds of the reported results.
+ * Prints the results by which the learning rates in `settings.ts` are chosen: `node dist/tune.js expressiveness | parameters | bases | mails`. It uses no
+ * test digits and no test mails, and none of the seeds of the reported results.
  */
-import { startTensorFlow } from '@fourierft/quickstart'
+import { type Spread, startTensorFlow } from '@fourierft/quickstart'
 import { basisConfig } from './bases.js'
 import { basisNames } from './basis.js'
 import { compareOnDigits, type MethodConfig } from './digits-comparison.js'
 import { epochOfFullAccuracy, trainHiddenLayer, type UpdateName } from './expressiveness-training.js'
+import { compareOnMails } from './fine-tuning/compare-on-mails.js'
+import type { MailMethod } from './fine-tuning/mail-methods.js'
 import type { RestOfNetwork } from './hidden-layer-network.js'
+import { fourierOnMails, loraOnMails, nameOf, rateOf } from './mails.js'
 import { fourierConfig, loraConfig } from './parameters.js'
-import { basesSettings, expressivenessSettings, parametersSettings, tuningSeed } from './settings.js'
+import {
+  basesSettings,
+  expressivenessSettings,
+  mailSettings,
+  parametersSettings,
+  tuningSeed,
+} from './settings.js'
 import { markdownTable } from './table-text.js'
 
 const EXPERIMENTS: Readonly<Record<string, () => Promise<string[][]>>> = {
@@ -41,6 +50,23 @@ const EXPERIMENTS: Readonly<Record<string, () => Promise<string[][]>>> = {
   },
   bases: () =>
     onDigits(basisNames.flatMap((basis) => basesSettings.rateGrid.map((rate) => basisConfig(basis, rate)))),
+  async mails() {
+    const { rateGrids } = mailSettings
+    const methods: MailMethod[] = [
+      ...rateGrids.headOnly.map((headLearningRate) => ({ kind: 'head only', headLearningRate }) as const),
+      ...rateGrids.fourier.flatMap(({ n, rates }) => rates.map((rate) => fourierOnMails(n, rate))),
+      ...rateGrids.lora.flatMap(({ rank, rates }) => rates.map((rate) => loraOnMails(rank, rate))),
+    ]
+    const outcomes = await compareOnMails(methods, {
+      seeds: [tuningSeed],
+      quick: false,
+      scoredOn: 'validation',
+      log: 'fourierft-experiments/mails-tuning.jsonl',
+    })
+    return tableOf(
+      outcomes.map(({ method, ...rest }) => ({ name: nameOf(method), rate: rateOf(method), ...rest })),
+    )
+  },
 }
 
 async function onDigits(configs: readonly MethodConfig[]): Promise<string[][]> {
@@ -49,11 +75,22 @@ async function onDigits(configs: readonly MethodConfig[]): Promise<string[][]> {
     quick: false,
     scoredOn: 'validation',
   })
+  return tableOf(outcomes.map(({ learningRate, ...rest }) => ({ rate: `${learningRate}`, ...rest })))
+}
+
+function tableOf(
+  outcomes: readonly {
+    readonly name: string
+    readonly rate: string
+    readonly loss: Spread
+    readonly accuracy: Spread
+  }[],
+): string[][] {
   return [
     ['method', 'rate', 'validation loss', 'validation accuracy'],
-    ...outcomes.map(({ name, learningRate, loss, accuracy }) => [
+    ...outcomes.map(({ name, rate, loss, accuracy }) => [
       name,
-      `${learningRate}`,
+      rate,
       loss.mean.toFixed(3),
       `${(100 * accuracy.mean).toFixed(1)} %`,
     ]),
@@ -68,6 +105,6 @@ if (tune === undefined) {
   )
   process.exitCode = 2
 } else {
-  await startTensorFlow()
+  if (name !== 'mails') await startTensorFlow()
   console.log(markdownTable(await tune()))
 }

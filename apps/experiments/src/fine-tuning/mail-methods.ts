@@ -52,8 +52,6 @@ export interface MailParts {
 /** α/r of LoRA. */
 const LORA_SCALE = 2
 const NAME = 'mails'
-/** float32. */
-const NUMBER_BYTES = 4
 
 export class MailComparison {
   readonly #model: MailModel
@@ -185,9 +183,6 @@ function fileSize(inputs: readonly TrainedInput[]): number {
   const tensors = new Map(inputs.map((input) => [`base_model.model.${input.name}`, tensorOf(input)]))
   return writeSafetensors({ tensors, metadata: { format: 'pt' } }).length
 }
-
-/** The bytes of numbers. */
-export const bytesOf = (numbers: number): number => NUMBER_BYTES * numbers
 
 function secondsSince(start: NodeJS.CpuUsage): number {
   const { user, system } = process.cpuUsage(start)
