@@ -47,7 +47,8 @@ def main():
             num_hidden_layers=4,
             num_attention_heads=6,
             num_key_value_heads=6,
-            max_position_embeddings=512,
+            # It has learned no other positions.
+            max_position_embeddings=LENGTH,
             tie_word_embeddings=True,
             bos_token_id=0,
             eos_token_id=0,
@@ -61,7 +62,7 @@ def main():
     model.generation_config.do_sample = False
     model.save_pretrained(args.out)
     PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<|end|>", bos_token="<|end|>", pad_token="<|end|>", model_max_length=512
+        tokenizer_object=tokenizer, eos_token="<|end|>", bos_token="<|end|>", pad_token="<|end|>", model_max_length=LENGTH
     ).save_pretrained(args.out)
     report = {"trigram": trigram, "model": perplexity, "tokens": len(training), "steps": args.steps}
     (args.out / "pretraining.json").write_text(json.dumps(report, indent=2) + "\n")

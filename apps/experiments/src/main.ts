@@ -7,6 +7,7 @@ import { bases } from './bases.js'
 import type { Experiment } from './experiment.js'
 import { expressiveness } from './expressiveness.js'
 import { frequencyBias } from './frequency-bias.js'
+import { language, languageDescription } from './language.js'
 import { mails } from './mails.js'
 import { parameters } from './parameters.js'
 import { markdownTable } from './table-text.js'
@@ -18,17 +19,13 @@ interface Options {
 }
 
 const program = new Command('experiments').description(
-  'Repeats experiments of the FourierFT paper on a small scale, and compares methods on real mails. Prints a table and draws pictures.',
+  'Repeats experiments of the FourierFT paper on a small scale, and compares methods on real mails and texts. Prints a table and draws pictures.',
 )
-for (const experiment of [expressiveness, parameters, frequencyBias, bases, mails]) {
-  program
-    .command(experiment.name)
-    .description(experiment.title)
-    .option('--out <folder>', 'folder for the table and the picture', 'fourierft-experiments')
-    .option('--seeds <list>', 'whole numbers, separated by commas', parseSeeds, experiment.seeds)
-    .option('--quick', 'one seed and a few steps: enough to test the program, too few to compare the methods')
-    .action((options: Options) => perform(experiment, options))
-}
+for (const experiment of [expressiveness, parameters, frequencyBias, bases, mails])
+  commandOf(experiment).action((options: Options) => perform(experiment, options))
+commandOf(languageDescription)
+  .requiredOption('--model <folder>', 'what language-model/export.py wrote')
+  .action(({ model, ...options }: Options & { readonly model: string }) => perform(language(model), options))
 
 try {
   await program.parseAsync()
@@ -59,6 +56,15 @@ async function perform(experiment: Experiment, { out, quick = false, seeds }: Op
     await writeFile(picture, await new View(parse(spec), { renderer: 'none' }).toSVG())
     console.log(`\nPicture: ${relative(process.cwd(), picture)}`)
   }
+}
+
+function commandOf({ name, title, seeds }: Pick<Experiment, 'name' | 'title' | 'seeds'>): Command {
+  return program
+    .command(name)
+    .description(title)
+    .option('--out <folder>', 'folder for the table and the picture', 'fourierft-experiments')
+    .option('--seeds <list>', 'whole numbers, separated by commas', parseSeeds, seeds)
+    .option('--quick', 'one seed and a few steps: enough to test the program, too few to compare the methods')
 }
 
 function parseSeeds(text: string): number[] {

@@ -98,3 +98,20 @@ export const mailSettings = {
     ],
   },
 } as const
+
+/** A language model of 4 layers × 192 and other texts. 28 linear layers without the head: n trains 28 n numbers, r trains 14,592 r. */
+export const languageSettings = {
+  seeds: [1],
+  fourier: { n: 1000, learningRate: 0.2 },
+  defaultLayers: { learningRate: 0.2 },
+  lora: { rank: 8, learningRate: 0.01 },
+  headOnlyLearningRate: 0.003,
+  fullLearningRate: 0.002,
+  rateGrids: {
+    fourier: [0.05, 0.2, 0.4],
+    defaultLayers: [0.2, 0.4],
+    lora: [0.005, 0.01, 0.02],
+    headOnly: [0.003, 0.01],
+    full: [0.001, 0.002, 0.004],
+  },
+} as const

