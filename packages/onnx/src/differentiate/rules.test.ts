@@ -608,6 +608,23 @@ const cases: readonly [string, GradientCase][] = [
       inputs: { a: numbers(a, 1), b: numbers(b, 2) },
     },
   ]),
+  ...(
+    [
+      ['ij,jk->ik', [2, 1], [5, 4]],
+      ['ij,kj->i', [2, 1], [3, 4]],
+      ['ij,kj->ik', [2, 4], [3, 1]],
+      ['...ij,jk->...i', [2, 3, 4], [1, 2]],
+    ] as const
+  ).flatMap(([equation, a, b]): [string, GradientCase][] => {
+    const nodes = [one('Einsum', ['a', 'b'], { equation: { string: equation } })]
+    const inputs = { a: numbers(a, 1), b: numbers(b, 2) }
+    const open = { a: a.map((_, i) => `a${i}`), b: b.map((_, i) => `b${i}`) }
+    const name = `Einsum ${equation} with an axis of size 1`
+    return [
+      [name, { nodes, inputs }],
+      [`${name} and open dims`, { nodes, inputs, declared: open }],
+    ]
+  }),
   ...normalisations,
   ...[-1, 0, 1].flatMap((axis) =>
     ['Softmax', 'LogSoftmax'].map((name): [string, GradientCase] => [
