@@ -108,6 +108,34 @@ const gemms: [string, GradientCase][] = [0, 1].flatMap((transA) =>
   }),
 )
 
+/** Sizes of other names differ when the graph runs: one of them is 1. */
+const differentSizes: [string, GradientCase][] = [
+  [
+    'MatMul',
+    {
+      nodes: [one('MatMul', ['a', 'b'])],
+      inputs: { a: numbers([5, 2, 3], 1), b: numbers([1, 3, 2], 2) },
+      declared: { a: ['n', 2, 3], b: ['m', 3, 2] },
+    },
+  ],
+  [
+    'Add and Mul',
+    {
+      nodes: [node('Add', ['a', 'b'], 'sum'), one('Mul', ['sum', 'a'])],
+      inputs: { a: numbers([1, 3], 1), b: numbers([5, 3], 2) },
+      declared: { a: ['n', 3], b: ['m', 3] },
+    },
+  ],
+  [
+    'Mul along later axes',
+    {
+      nodes: [one('Mul', ['a', 'b'])],
+      inputs: { a: numbers([2, 1], 1), b: numbers([2, 4], 2) },
+      declared: { a: ['batch', 'p'], b: ['batch', 'q'] },
+    },
+  ],
+].map(([name, testCase]): [string, GradientCase] => [`${name} of different sizes`, testCase as GradientCase])
+
 const x234 = numbers([2, 3, 4], 1)
 const [scale4, bias4] = [numbers([4], 2), numbers([4], 3)]
 const normalisations: [string, GradientCase][] = [
@@ -580,6 +608,23 @@ const cases: readonly [string, GradientCase][] = [
       inputs: { a: numbers(a, 1), b: numbers(b, 2) },
     },
   ]),
+  ...(
+    [
+      ['ij,jk->ik', [2, 1], [5, 4]],
+      ['ij,kj->i', [2, 1], [3, 4]],
+      ['ij,kj->ik', [2, 4], [3, 1]],
+      ['...ij,jk->...i', [2, 3, 4], [1, 2]],
+    ] as const
+  ).flatMap(([equation, a, b]): [string, GradientCase][] => {
+    const nodes = [one('Einsum', ['a', 'b'], { equation: { string: equation } })]
+    const inputs = { a: numbers(a, 1), b: numbers(b, 2) }
+    const open = { a: a.map((_, i) => `a${i}`), b: b.map((_, i) => `b${i}`) }
+    const name = `Einsum ${equation} with an axis of size 1`
+    return [
+      [name, { nodes, inputs }],
+      [`${name} and open dims`, { nodes, inputs, declared: open }],
+    ]
+  }),
   ...normalisations,
   ...[-1, 0, 1].flatMap((axis) =>
     ['Softmax', 'LogSoftmax'].map((name): [string, GradientCase] => [
@@ -587,6 +632,7 @@ const cases: readonly [string, GradientCase][] = [
       { nodes: [one(name, ['x'], { axis: { int: axis } })], inputs: { x: numbers([2, 3, 4], 1) } },
     ]),
   ),
+  ...differentSizes,
   ...reductions,
   ...reshapings,
   ...slicings,

@@ -8,7 +8,7 @@ import type { OnnxGraph, OnnxNode } from '../model/graph.js'
 import type { OnnxModel } from '../model/model.js'
 import { initializerOf } from '../model/names-in-scope.js'
 import type { OnnxValue } from '../model/value.js'
-import { type Batch, type Dims, MAX_DIMS, Sizes } from './dims.js'
+import { type Assumptions, type Batch, type Dims, MAX_DIMS, Sizes } from './dims.js'
 import { inferDims } from './infer-dims.js'
 import { eitherValue, type KnownValue, knownConstant, MAX_INTEGERS, NOTHING } from './known-value.js'
 import { Size } from './size.js'
@@ -42,7 +42,7 @@ const BATCH_NAME = /batch|^bs?$/i
 export function findRows(
   model: OnnxModel,
 ): (layer: { readonly graph: OnnxGraph; readonly input: string }) => RowPosition {
-  const analysis = new Analysis(model)
+  const analysis = new Analysis(model, { hasOneBatch: true })
   return ({ graph, input }) => analysis.positionOf(analysis.known(graph, input))
 }
 
@@ -75,14 +75,18 @@ function isDimName(dim: number | string | undefined): dim is string {
 /** What is known of the values of a model. The model is analysed at the first question. */
 export class Analysis {
   readonly #graph: OnnxGraph
-  readonly #sizes = new Sizes()
+  readonly #sizes: Sizes
+  readonly #hasOneBatch: boolean
   readonly #known = new Map<OnnxGraph, Map<string, KnownValue>>()
   /** The key of a size → an input's axis of that size. */
   readonly #axes = new Map<string, InputAxis>()
   readonly #sizeByDimName = new Map<string, Size>()
 
-  constructor({ graph }: OnnxModel) {
+  /** By default only sizes count as equal that are equal in every run. The search for the rows assumes more: see {@link Assumptions}. */
+  constructor({ graph }: OnnxModel, { hasOneBatch }: Assumptions = { hasOneBatch: false }) {
     this.#graph = graph
+    this.#hasOneBatch = hasOneBatch
+    this.#sizes = new Sizes({ hasOneBatch })
   }
 
   #analyse(): void {
@@ -156,12 +160,12 @@ export class Analysis {
     return numbersPerRow ? { numbersPerRow, batch: { input: batch.input, axis: batch.axis } } : undefined
   }
 
-  /** Returns the size of an input's axis. Dims of one name have one size, and so do all batches without a name. */
+  /** Returns the size of an input's axis. Dims of one name have one size, and so do all batches without a name if there is one batch. */
   #inputSize(dim: number | string | undefined, axis: InputAxis, isBatch: boolean): Size {
     if (typeof dim === 'number') return Size.of(dim)
-    const isNameless = !isDimName(dim) || !BATCH_NAME.test(dim)
-    const name =
-      isBatch && isNameless ? 'batch' : isDimName(dim) ? `text ${dim}` : `axis ${axis.axis} of ${axis.input}`
+    const isUnnamed = isBatch && !(isDimName(dim) && BATCH_NAME.test(dim))
+    const ownName = isDimName(dim) ? `text ${dim}` : `axis ${axis.axis} of ${axis.input}`
+    const name = isUnnamed && this.#hasOneBatch ? 'batch' : ownName
     const size = this.#sizes.named(name, false)
     if (isDimName(dim)) this.#sizeByDimName.set(dim, size)
     if (!this.#axes.has(size.key)) this.#axes.set(size.key, axis)

@@ -26,6 +26,11 @@ export interface Batch {
 
 export type Dims = readonly Dim[]
 
+export interface Assumptions {
+  /** Whether all batches without a name like `batch` have the same size, and an axis of unknown size that meets a batch is not longer. */
+  readonly hasOneBatch: boolean
+}
+
 /** Tensors with more dims are not analysed; models have fewer. */
 export const MAX_DIMS = 16
 
@@ -38,6 +43,11 @@ export class Sizes {
   readonly #batches = new Map<string, Batch>()
   /** The ids of symbols that are sizes of batches. */
   readonly #batchIds = new Set<number>()
+  readonly #hasOneBatch: boolean
+
+  constructor({ hasOneBatch }: Assumptions) {
+    this.#hasOneBatch = hasOneBatch
+  }
 
   number(value: number): Dim {
     return { size: Size.of(value) }
@@ -119,6 +129,7 @@ export class Sizes {
     if (a.size.equals(b.size)) return this.#broadcastEqual(a, b)
     if (a.size.value === 1) return b
     if (b.size.value === 1) return a
+    if (!this.#hasOneBatch) return this.#broadcastExactly(a, b)
     const [isUnknown, isOtherUnknown] = [a, b].map(
       ({ size }) => this.mayContainBatch(size) && !this.containsBatch(size),
     )
@@ -127,6 +138,13 @@ export class Sizes {
     if (a.size.value !== undefined) return a
     if (b.size.value !== undefined) return b
     return this.mayContainBatch(a.size) || this.mayContainBatch(b.size) ? { size: this.unknown() } : a
+  }
+
+  /** At run time the sizes are equal, or one of them is 1: the result has the size of either. */
+  #broadcastExactly(a: Dim, b: Dim): Dim {
+    if (a.size.value !== undefined) return a
+    if (b.size.value !== undefined) return b
+    return { size: this.computed('broadcast', a.size, b.size) }
   }
 
   #broadcastEqual(a: Dim, b: Dim): Dim {

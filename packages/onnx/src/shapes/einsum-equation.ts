@@ -4,8 +4,6 @@ export interface EinsumEquation {
   /** One letter for each axis of an input. */
   readonly terms: readonly string[]
   readonly result: string
-  /** The letters of the axes that the equation writes as `...`, along which inputs of size 1 are broadcast. */
-  readonly ellipsis: string
 }
 
 const ELLIPSIS = '...'
@@ -31,5 +29,5 @@ export function readEquation(
   const ellipsis = free.slice(0, width).join('')
   // Broadcasting aligns the last axes.
   const named = (term: string, axes: number) => term.replace(ELLIPSIS, ellipsis.slice(width - axes))
-  return { terms: terms.map((term, i) => named(term, widths[i])), result: named(right, width), ellipsis }
+  return { terms: terms.map((term, i) => named(term, widths[i])), result: named(right, width) }
 }

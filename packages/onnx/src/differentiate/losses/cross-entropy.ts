@@ -1,7 +1,14 @@
 /** Cross-entropy of classes: one label for each row, or for each token. */
-import { FourierFTError } from '@fourierft/core'
 import { DataType } from '../../model/schema.js'
-import { type BuiltLoss, LABELS, LABELS_CHECK, type Loss, type LossContext } from './loss.js'
+import {
+  type BuiltLoss,
+  checkOptionNames,
+  invalidOption,
+  LABELS,
+  LABELS_CHECK,
+  type Loss,
+  type LossContext,
+} from './loss.js'
 import { selectedScores } from './selected-scores.js'
 
 export interface CrossEntropyOptions {
@@ -22,11 +29,15 @@ export interface CrossEntropyOptions {
  */
 export function crossEntropy(output: string, options: CrossEntropyOptions = {}): Loss {
   const { ignoreIndex = -100, labelSmoothing = 0, weights } = options
+  checkOptionNames('crossEntropy', options, ['ignoreIndex', 'labelSmoothing', 'weights'])
+  const invalid = (option: string, expected: string, received: unknown) =>
+    invalidOption('crossEntropy', option, expected, received)
   if (!Number.isSafeInteger(ignoreIndex)) throw invalid('ignoreIndex', 'an integer', ignoreIndex)
   if (!(labelSmoothing >= 0 && labelSmoothing < 1))
     throw invalid('labelSmoothing', 'a number in [0, 1)', labelSmoothing)
-  if (weights?.some((weight) => !(weight >= 0 && Number.isFinite(weight))))
-    throw invalid('weights', 'numbers of at least 0', weights)
+  const isWeight = (weight: unknown) => typeof weight === 'number' && weight >= 0 && Number.isFinite(weight)
+  if (weights !== undefined && !(Array.isArray(weights) && weights.every(isWeight)))
+    throw invalid('weights', 'a list of numbers of at least 0', weights)
   return {
     output,
     labels: { dataType: DataType.int64, missingAxes: 1 },
@@ -107,12 +118,4 @@ function build(
     axis: { int: 1 },
   })
   return { nodes: list.nodes, sum, count, seeds: new Map([scores.seed(list.seed(gradient))]) }
-}
-
-function invalid(option: string, expected: string, received: unknown): FourierFTError {
-  return new FourierFTError(
-    'INVALID_OPTION',
-    `crossEntropy, ${option}: expected ${expected}; received ${JSON.stringify(received)}`,
-    { option, expected, received },
-  )
 }

@@ -1,5 +1,5 @@
 /** What a loss is: nodes at the end of a graph, the labels that they read, and the gradients with which differentiation starts. */
-
+import { FourierFTError } from '@fourierft/core'
 import { DOMAIN } from '../../attach/functions/branch-function.js'
 import type { NewNode } from '../../model/encode.js'
 import type { OnnxNode } from '../../model/graph.js'
@@ -39,6 +39,26 @@ export interface Loss {
    */
   problemOf?(labels: ArrayLike<number | bigint>, size: number | undefined): string | undefined
   build(context: LossContext): BuiltLoss
+}
+
+/** Rejects options that a loss does not have. @throws {FourierFTError} `INVALID_OPTION` */
+export function checkOptionNames(loss: string, options: object, names: readonly string[]): void {
+  const unknown = Object.keys(options).find((name) => !names.includes(name))
+  if (unknown !== undefined)
+    throw invalidOption(loss, unknown, `only the options ${names.join(', ')}`, unknown)
+}
+
+export function invalidOption(
+  loss: string,
+  option: string,
+  expected: string,
+  received: unknown,
+): FourierFTError {
+  return new FourierFTError(
+    'INVALID_OPTION',
+    `${loss}, ${option}: expected ${expected}; received ${JSON.stringify(received)}`,
+    { option, expected, received },
+  )
 }
 
 /** The input with the labels. */

@@ -255,6 +255,8 @@ test.each([
   [{ labelSmoothing: 1 }, 'labelSmoothing'],
   [{ ignoreIndex: 0.5 }, 'ignoreIndex'],
   [{ weights: [1, -1] }, 'weights'],
+  [{ weights: 5 as never }, 'weights'],
+  [{ labelSmothing: 0.5 } as object, 'labelSmothing'],
 ])('crossEntropy rejects %j', (options, option) => {
   expect(() => crossEntropy('y', options)).toThrow(
     expect.objectContaining({ code: 'INVALID_OPTION', details: expect.objectContaining({ option }) }),

@@ -1,7 +1,15 @@
 /** Losses of sentence encoders: the two halves of a batch are pairs of sentences, which are compared by the cosine of their embeddings. */
-import { FourierFTError } from '@fourierft/core'
 import { DataType } from '../../model/schema.js'
-import { LABELS, LABELS_CHECK, type Loss, type LossContext, type LossNodes, PAIRS_CHECK } from './loss.js'
+import {
+  checkOptionNames,
+  invalidOption,
+  LABELS,
+  LABELS_CHECK,
+  type Loss,
+  type LossContext,
+  type LossNodes,
+  PAIRS_CHECK,
+} from './loss.js'
 import { outside } from './regression.js'
 
 export interface PairOptions {
@@ -59,7 +67,7 @@ export function contrastive(output: string, options: ContrastiveOptions = {}): L
   const pooling = checkPooling('contrastive', options, ['pooling', 'mask', 'scale'])
   const { scale = 20 } = options
   if (!(scale > 0 && Number.isFinite(scale)))
-    throw invalid('contrastive', 'scale', 'a finite number above 0', scale)
+    throw invalidOption('contrastive', 'scale', 'a finite number above 0', scale)
   return {
     ...pairLoss(output, pooling, (list, a, b) => {
       const { add } = list
@@ -141,18 +149,10 @@ function tokenWeights(list: LossNodes, mask: string): string {
 }
 
 function checkPooling(loss: string, options: PairOptions, names: readonly string[]): Pooling {
-  const unknown = Object.keys(options).find((name) => !names.includes(name))
-  if (unknown !== undefined) throw invalid(loss, unknown, `only the options ${names.join(', ')}`, unknown)
+  checkOptionNames(loss, options, names)
   const { pooling = 'mean', mask = 'attention_mask' } = options
-  if (pooling !== 'mean' && pooling !== 'none') throw invalid(loss, 'pooling', "'mean' or 'none'", pooling)
-  if (typeof mask !== 'string') throw invalid(loss, 'mask', 'the name of an input', mask)
+  if (pooling !== 'mean' && pooling !== 'none')
+    throw invalidOption(loss, 'pooling', "'mean' or 'none'", pooling)
+  if (typeof mask !== 'string') throw invalidOption(loss, 'mask', 'the name of an input', mask)
   return { mask: pooling === 'mean' ? mask : undefined }
-}
-
-function invalid(loss: string, option: string, expected: string, received: unknown): FourierFTError {
-  return new FourierFTError(
-    'INVALID_OPTION',
-    `${loss}, ${option}: expected ${expected}; received ${JSON.stringify(received)}`,
-    { option, expected, received },
-  )
 }

@@ -156,7 +156,7 @@ function einsum(call: RuleCall): readonly (string | undefined)[] {
   const ranks = inputs.map((input) => (text.includes('.') ? backward.rankOf(input, node) : undefined))
   const equation = readEquation(text, ranks)
   if (!equation) throw unsupportedForm(call, `has the equation ${JSON.stringify(text)}`)
-  const { terms, result: right, ellipsis } = equation
+  const { terms, result: right } = equation
   return terms.map((term, i) => {
     if (!needs(i)) return undefined
     if (new Set(term).size !== term.length) throw unsupportedForm(call, `reads a diagonal (${term})`)
@@ -167,16 +167,23 @@ function einsum(call: RuleCall): readonly (string | undefined)[] {
     const result = backward.op('Einsum', operands, {
       equation: { string: `${[right, ...others].join(',')}->${kept}` },
     })
-    const isBroadcast = [...term].some((letter) => ellipsis.includes(letter))
-    if (kept === term) return isBroadcast ? backward.sumToShape(result, inputs[i]) : result
-    // Axes that the operator summed up: their gradient is the same for each index.
+    const isCertain = haveEqualSizes(call, terms, term)
+    if (kept === term && isCertain) return result
+    // Along axes that no other operand has, or only with size 1, the gradient is the same for each index.
     const missing = [...term].flatMap((letter, axis) => (available.has(letter) ? [] : [axis]))
-    const unsqueezed = backward.op('Unsqueeze', [result, backward.integers(missing)])
-    const shape = backward.shapeOf(inputs[i])
-    if (!isBroadcast) return backward.op('Expand', [unsqueezed, shape])
-    throw unsupportedForm(
-      call,
-      `has the equation ${JSON.stringify(text)}, which sums up an axis of one operand`,
+    const full =
+      missing.length === 0 ? result : backward.op('Unsqueeze', [result, backward.integers(missing)])
+    const expanded = backward.op('Expand', [full, backward.shapeOf(inputs[i])])
+    return isCertain ? expanded : backward.sumToShape(expanded, inputs[i])
+  })
+}
+
+/** Whether the axes of an operand of an `Einsum` certainly have the same sizes in the others: runtimes broadcast axes of size 1. */
+function haveEqualSizes({ inputs, backward }: RuleCall, terms: readonly string[], term: string): boolean {
+  return [...term].every((letter) => {
+    const [first, ...others] = terms.flatMap((one, i) =>
+      one.includes(letter) ? [backward.dimsOf(inputs[i])?.[one.indexOf(letter)]?.size] : [],
     )
+    return others.every((size) => first !== undefined && size?.equals(first))
   })
 }
