@@ -24,7 +24,7 @@ const PLANS: Readonly<Record<RunLength, Plan>> = {
   full: { counts: { training: 192, held: 96 }, epochs: 3, maxLength: 128, rounds: 3 },
 }
 
-/** `train`'s defaults. LoRA has a rate of its own: FourierFT's are hundreds of times as high. */
+/** `train`'s defaults, except for the rate. LoRA has a rate of its own: FourierFT's are hundreds of times as high. */
 const SETTINGS: Omit<Settings, 'epochs' | 'maxLength'> = {
   batchSize: 16,
   targetModules: ['query', 'value'],

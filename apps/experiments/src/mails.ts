@@ -109,8 +109,8 @@ export function nameOf(method: MailMethod): string {
 }
 
 export function rateOf(method: MailMethod): string {
-  // 7.5/α, with PEFT's α of 150.
-  if (method.kind === 'defaults') return '0.05'
+  // 30/α, with PEFT's α of 150.
+  if (method.kind === 'defaults') return '0.2'
   return String(method.kind === 'head only' ? method.headLearningRate : method.learningRate)
 }
 

@@ -74,7 +74,7 @@ export function addTrainCommand(program: Command, output: Output): void {
     .option('--scaling <alpha>', 'scaling; default: 150', parseRate)
     .option('--epochs <count>', 'default: 3', parsePositiveInteger)
     .option('--batch-size <rows>', 'default: 16', parsePositiveInteger)
-    .option('--learning-rate <rate>', 'rate of the coefficients; default: 7.5 / scaling', parseRate)
+    .option('--learning-rate <rate>', 'rate of the coefficients; default: 30 / scaling', parseRate)
     .option('--head-learning-rate <rate>', 'rate of a new head; default: 0.001', parseRate)
     .option('--max-length <tokens>', 'longer rows are cut; default: at most 512', parsePositiveInteger)
     .option('--packing', 'language models: join texts and divide them into blocks')
