@@ -75,9 +75,10 @@ function check() {
 
 /** Runs the tests. @param kind `slow` for the projects of vitest.config.ts whose names begin with `slow:`, `quick` for the others */
 function test(kind, args) {
-  // No npm package contains tfjs-node's binding or a real encoder. If one cannot be fetched, its tests are skipped, with the reason.
+  // No dependency contains tfjs-node's binding, a real encoder or real mails. If one cannot be fetched, its tests are skipped, with the reason.
   run('node', [join(root, 'packages/tfjs/scripts/tensorflow-binding.js')])
   fetchEncoder()
+  if (kind === 'slow') run('node', [join(root, 'apps/experiments/dist/fetch-mails.js')])
   const report = reportOf(kind)
   rmSync(report, { force: true })
   const projects = kind === 'quick' ? '!slow:*' : 'slow:*'

