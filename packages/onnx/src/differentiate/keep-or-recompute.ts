@@ -76,11 +76,20 @@ function keepAll(forward: ForwardPass, { nodes }: BackwardPass): PlannedPass {
 function recompute(forward: ForwardPass, pass: BackwardPass): PlannedPass {
   forward.divide(activeValues(pass.graph, pass.targets))
   const recomputations = new Map<Segment, Recomputation>()
+  /** The outputs of the nodes so far. */
+  const written = new Set<string>()
   const owned = pass.nodes.map((node, i) => {
+    const before = new Set(node.inputs.filter((input) => written.has(input)))
     const segment = forward.segmentOf(pass.owners[i])
-    const gradients = segment?.ends.flatMap((end) => pass.gradientOf(end) ?? []) ?? []
-    if (node.opType === 'Shape' || segment === undefined || gradients.length === 0) return { node }
-    const recomputation = recomputations.get(segment) ?? new Recomputation(forward, segment, gradients)
+    const known = segment && recomputations.get(segment)
+    const ends = segment?.ends.flatMap((end) => pass.gradientOf(end) ?? []) ?? []
+    // The gradient of an end may be completed later, by a branch. Then the gradients that this node reads show that the backward pass has come here.
+    const isComplete = ends.length > 0 && ends.every((gradient) => written.has(gradient))
+    const gradients = isComplete ? ends : [...before]
+    for (const output of node.outputs) written.add(output)
+    if (node.opType === 'Shape' || segment === undefined || (!known && gradients.length === 0))
+      return { node }
+    const recomputation = known ?? new Recomputation(forward, segment, gradients)
     recomputations.set(segment, recomputation)
     for (const input of node.inputs) recomputation.read(input)
     return { node, recomputation }
