@@ -53,8 +53,8 @@ const digitRounding = ({ config }: Checkpoint): Rounding => ({
 
 /** MiniLM: width 384, 12 heads, 1536 features inside the perceptron, and texts of at most 16 tokens. */
 const encoder: Rounding = {
-  // The coefficients have a rate of 0.05, the pooler and the classifier of 0.001.
-  spread: Math.sqrt(6 * 1000) + 0.02 * Math.sqrt(384 * 384 + 384 + 2 * 384 + 2),
+  // The coefficients have a rate of 0.2, the pooler and the classifier of 0.001.
+  spread: Math.sqrt(6 * 1000) + 0.005 * Math.sqrt(384 * 384 + 384 + 2 * 384 + 2),
   // Embeddings' norm; in each of three blocks two norms, attention, perceptron; pooler and classifier.
   additions: 769 + 3 * (2 * 769 + (384 + 32 + 2 * 16 + 384) + (384 + 1536)) + 2 * 384,
 }

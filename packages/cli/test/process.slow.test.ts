@@ -145,7 +145,7 @@ test('skips a backend whose packages are missing, and names them', async () => {
   const packageFolder = fileURLToPath(new URL('..', import.meta.url))
   for (const name of ['dist', 'package.json'])
     await cp(join(packageFolder, name), join(project, name), { recursive: true })
-  for (const name of ['commander', 'vega', '@fourierft/core', '@fourierft/conformance']) {
+  for (const name of ['cli-progress', 'commander', 'vega', '@fourierft/core', '@fourierft/conformance']) {
     await symlink(join(packageFolder, 'node_modules', name), join(project, 'node_modules', name))
   }
   const { status, stdout, stderr } = await shell(

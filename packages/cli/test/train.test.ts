@@ -81,6 +81,10 @@ test('evaluate without an adapter measures the base model', async () => {
 test.each([
   ['FILE_NOT_FOUND', 1, () => ['--data', join(directory, 'missing.jsonl')]],
   ['IO_ERROR', 1, () => ['--data', data, '--out', data]],
+  ['INVALID_OPTION', 1, () => ['--data', data, '--max-length', '100']],
+  ['USAGE', 2, () => ['--data', data, '--resume']],
+  ['USAGE', 2, () => ['--data', data, '--patience', '1']],
+  ['USAGE', 2, () => ['--data', data, '--adapter', directory, '--n', '3']],
   ['MODEL', 1, () => ['--data', data, '--dtype', 'bnb4']],
   ['MODEL', 1, () => ['--data', data, '--task', 'text-generation']],
   ['MODULE_NOT_FOUND', 1, () => ['--data', data, '--target-modules', 'nothing']],

@@ -196,6 +196,20 @@ describe('bad input changes nothing', () => {
       /labelSmoothing/,
     ],
     ['patience without evaluation', ROWS, { patience: 1 }, /patience: it needs the option evaluation/],
+    ['an unknown schedule', ROWS, { schedule: 'steps' as 'linear' }, /schedule/],
+    [
+      'a checkpoint in a missing folder',
+      ROWS,
+      { checkpoint: { path: join(folder, 'missing', 'c') } },
+      /missing/,
+    ],
+    [
+      'best without patience',
+      ROWS,
+      { evaluation: ROWS, best: { metric: 'f1', better: 'higher' } },
+      /patience/,
+    ],
+    ['packing of a classification', ROWS, { packing: true }, /packing/],
     ['a count of zero', ROWS, { batchSize: 0 }, /batchSize/],
     ['an unknown adapter', ROWS, { adapter: 'yours' }, /yours/],
     ['a task that cannot be trained', ROWS, { task: 'depth-estimation' }, /depth-estimation/],
@@ -239,6 +253,7 @@ describe('evaluate', () => {
   })
 
   test('rejects labels that the adapter does not have', async () => {
+    await expect(evaluate(adapters, ROWS.slice(0, 1))).rejects.toMatchObject({ details: { row: 0 } })
     await expect(evaluate(adapters, ROWS)).rejects.toMatchObject({
       code: 'INVALID_OPTION',
       details: { row: 0 },

@@ -1,6 +1,6 @@
 /** `fourierft evaluate`: measures a model, with or without an adapter, on a file of rows. */
 import { pathToFileURL } from 'node:url'
-import type { EvaluationReport } from '@fourierft/transformers'
+import type { DataFormat, EvaluationReport } from '@fourierft/transformers'
 import { type Command, Option } from 'commander'
 import { jsonText } from '../json-text.js'
 import { DTYPES, openPipeline, type PipelineOptions, TASKS } from '../open-pipeline.js'
@@ -10,6 +10,7 @@ import { textTable } from '../text-table.js'
 
 interface Options extends PipelineOptions {
   readonly data: string
+  readonly format?: DataFormat
   readonly adapter?: string
   readonly batchSize?: number
   readonly maxLength?: number
@@ -31,6 +32,9 @@ export function addEvaluateCommand(program: Command, output: Output): void {
     .description('measure a model and an adapter on your rows')
     .requiredOption('--model <model>', 'folder of a transformers.js model, or its name on the hub')
     .requiredOption('--data <file>', 'rows')
+    .addOption(
+      new Option('--format <format>', 'format of the file; default: by its name').choices(['jsonl', 'csv']),
+    )
     .option('--adapter <dir>', 'directory of the adapter; default: none')
     .addOption(new Option('--task <task>', 'task of the pipeline').choices(TASKS).default(TASKS[0]))
     .addOption(new Option('--dtype <dtype>', 'dtype of the model').choices(DTYPES).default('fp32'))
@@ -43,13 +47,14 @@ export function addEvaluateCommand(program: Command, output: Output): void {
 }
 
 async function evaluateModel(options: Options, output: Output): Promise<void> {
-  const { adapter, data, batchSize, maxLength, packing, json } = options
+  const { adapter, data, format, batchSize, maxLength, packing, json } = options
   const { transformers, adapters, close } = await openPipeline(options)
   try {
     if (adapter !== undefined) await adapters.loadAdapter(pathToFileURL(adapter))
     // A new adapter changes nothing.
-    else await adapters.addAdapter('base', { nFrequency: 1 })
+    else await adapters.addAdapter('base', { targetModules: 'all-linear', nFrequency: 1 })
     const report = await transformers.evaluate(adapters, data, {
+      ...(format && { format }),
       ...(batchSize !== undefined && { batchSize }),
       ...(maxLength !== undefined && { maxLength }),
       ...(packing && { packing }),

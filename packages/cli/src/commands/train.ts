@@ -4,6 +4,7 @@ import { pathToFileURL } from 'node:url'
 import type { DataFormat, TrainingReport, TrainOptions } from '@fourierft/transformers'
 import { type Command, Option } from 'commander'
 import { checkWritable } from '../check-writable.js'
+import { CommandError, usageError } from '../command-error.js'
 import { importPackage } from '../import-package.js'
 import { jsonText } from '../json-text.js'
 import { DTYPES, openPipeline, type PipelineOptions, TASKS } from '../open-pipeline.js'
@@ -88,6 +89,7 @@ export function addTrainCommand(program: Command, output: Output): void {
 }
 
 async function trainModel(options: Options, output: Output): Promise<void> {
+  checkCombination(options)
   await checkWritable(options.out)
   const { transformers, adapters, close } = await openPipeline(options)
   const controller = new AbortController()
@@ -112,6 +114,9 @@ async function trainModel(options: Options, output: Output): Promise<void> {
       await writeResultFile(join(options.out, 'loss.svg'), await lossCurve(report))
     }
     output.result(options.json ? jsonText(report) : describe(report, options.out))
+  } catch (error) {
+    if (!controller.signal.aborted) throw error
+    throw new CommandError('ABORTED', 'stopped before the first step; nothing was written')
   } finally {
     bar.stop()
     process.off('SIGINT', abort)
@@ -120,6 +125,17 @@ async function trainModel(options: Options, output: Output): Promise<void> {
 }
 
 const NAME = 'default'
+
+/** Rejects options that would have no effect. */
+function checkCombination(options: Options): void {
+  const needs = (option: string, other: string) => usageError(`${option} needs ${other}`)
+  if (options.resume && options.checkpoint === undefined) throw needs('--resume', '--checkpoint FILE')
+  if (options.patience !== undefined && options.eval === undefined) throw needs('--patience', '--eval FILE')
+  const ofNew = { '--target-modules': options.targetModules, '--n': options.n, '--scaling': options.scaling }
+  for (const [option, value] of Object.entries(ofNew))
+    if (value !== undefined && options.adapter !== undefined)
+      throw usageError(`${option} is for a new adapter; --adapter has its own`)
+}
 
 async function addAdapter(
   { adapter, targetModules, n, scaling }: Options,

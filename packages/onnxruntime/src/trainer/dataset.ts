@@ -9,6 +9,8 @@ type Epoch<Batch> = Iterable<Batch> | AsyncIterable<Batch> | Promise<Iterable<Ba
 export interface CountedBatches<Batch = TrainingBatch> {
   /** The number of batches of each epoch. */
   readonly length: number
+  /** What the batches depend on, such as a seed: a checkpoint of batches with another description is rejected. */
+  readonly description?: string
   /** @param epoch from 0. The same epoch has the same batches, so that a resumed run can go on in it */
   batches(epoch: number): Epoch<Batch>
 }
@@ -33,6 +35,11 @@ export interface Order {
 /** The number of batches of an epoch; undefined if only reading them tells. */
 export function batchCount(data: Dataset<unknown>): number | undefined {
   return Array.isArray(data) || isCounted(data) ? data.length : undefined
+}
+
+/** The description of counted batches. */
+export function descriptionOf(data: Dataset<unknown>): string | undefined {
+  return isCounted(data) ? data.description : undefined
 }
 
 /**

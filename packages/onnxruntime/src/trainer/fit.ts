@@ -4,7 +4,7 @@ import { platform } from '#platform'
 import { BlockMeter } from './block-meter.js'
 import { checkNames, checkValues, invalid, isCount } from './check-options.js'
 import { decodeCheckpoint, encodeCheckpoint, type TrainerState } from './checkpoint.js'
-import { batchCount, batchesOf, type Dataset, type Order } from './dataset.js'
+import { batchCount, batchesOf, type Dataset, descriptionOf, type Order } from './dataset.js'
 import type { Evaluation, Metric } from './metric.js'
 import type { StepReport, Trainer, TrainingBatch } from './trainer.js'
 
@@ -300,8 +300,10 @@ class Fit {
     const { accumulate, order, best } = this.#settings
     const count = batchCount(this.#data)
     const shuffled = Array.isArray(this.#data) && order.shuffle ? `, shuffled with seed ${order.seed}` : ''
+    const described = descriptionOf(this.#data)
+    const from = described === undefined ? '' : ` of ${described}`
     const judged = best ? `, the best by ${best.better} ${best.metric}` : ''
-    return `${count ?? 'an unknown number of'} batches${shuffled}, accumulate ${accumulate}${judged}`
+    return `${count ?? 'an unknown number of'} batches${from}${shuffled}, accumulate ${accumulate}${judged}`
   }
 
   #schedule(): Schedule {

@@ -134,7 +134,7 @@ export class Trainer {
     if (adapter.layers.size > 0 && this.learningRate * scaling < LOW_RATE)
       console.warn(
         `@fourierft/onnxruntime: learningRate ${this.learningRate} times α ${scaling} is ${(this.learningRate * scaling).toPrecision(2)}; ` +
-          `below ${LOW_RATE} the adapter hardly changes. FourierFT needs rates hundreds of times those of LoRA; the default is 7.5/α`,
+          `below ${LOW_RATE} the adapter hardly changes. FourierFT needs rates hundreds of times those of LoRA, such as 7.5/α`,
       )
   }
 

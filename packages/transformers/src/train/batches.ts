@@ -7,6 +7,8 @@ import type { Example } from './task.js'
 export interface Batches {
   /** The number of batches of an epoch. */
   readonly length: number
+  /** What the batches depend on: a checkpoint of others is rejected. */
+  readonly description: string
   batches(epoch: number): AsyncIterable<TrainingBatch>
 }
 
@@ -35,6 +37,7 @@ export function createBatches<E extends Example>(
 ): Batches {
   return {
     length: Math.ceil(examples.length / size),
+    description: `${examples.length} rows with the lengths ${digestOf(examples)} in batches of ${size}${seed === undefined ? '' : ` with seed ${seed}`}`,
     async *batches(epoch) {
       const order =
         seed === undefined ? batchesByLength(examples, size) : shuffledBatches(examples, size, seed + epoch)
@@ -69,4 +72,11 @@ function sortByLength(examples: readonly Example[], indices: readonly number[]):
 function chunks(values: readonly number[], size: number): number[][] {
   const count = Math.ceil(values.length / size)
   return Array.from({ length: count }, (_, i) => values.slice(i * size, (i + 1) * size))
+}
+
+/** FNV-1a of the lengths. */
+function digestOf(examples: readonly Example[]): string {
+  let hash = 0x811c9dc5
+  for (const { length } of examples) hash = Math.imul(hash ^ length, 0x01000193)
+  return (hash >>> 0).toString(16)
 }

@@ -6,6 +6,7 @@ import { labelsOfConfig } from '../class-labels.js'
 import type { ModelAdapters } from '../model-adapters.js'
 import { createBatches } from './batches.js'
 import { checkAdapters, checkCounts, checkOptionNames } from './check-train-options.js'
+import { labelsOfHead } from './labels.js'
 import { contextOf, encodeRows, type PrepareOptions, readTaskRows } from './prepare.js'
 import type { Data } from './read-rows.js'
 
@@ -64,14 +65,17 @@ export async function evaluate(
       'train it first',
     )
   const known = own ?? labelsOfConfig(adapters.model.config)
-  const labels = rows.task.labelsOf && {
-    ...rows.task.labelsOf(rows.rows, known),
-    names: known.names,
-    isNew: false,
-  }
+  const labels = rows.task.labelsOf && labelsOfHead(known)
   const context = contextOf(adapters, labels, options)
   const { examples, loss, metric, collate } = await encodeRows(context, rows, rows, 'data', options)
-  const batches = createBatches(examples, { size: options.batchSize ?? 16, seed: undefined, collate })
+  const batches = createBatches(examples, {
+    size: options.batchSize ?? 16,
+    seed: undefined,
+    collate(batch) {
+      options.signal?.throwIfAborted()
+      return collate(batch)
+    },
+  })
   const measured = await evaluateBatches(adapters, batches, { adapter: name, loss, metrics: metric() })
   return {
     task: context.pipeline,

@@ -25,10 +25,15 @@ describe('labels of a training', () => {
 
   test('arrays are several labels', () => {
     const labels = labelsOf(rowsOf([['good'], [], ['bad', 2]]), { names: model })
-    expect(labels).toEqual({ problemType: 'multi_label_classification', names: model, isNew: false })
+    // A head for one label has other scores.
+    expect(labels).toEqual({ problemType: 'multi_label_classification', names: model, isNew: true })
     expect(labelsOf(rowsOf([['x'], []]), { names: model })).toMatchObject({ names: ['x'], isNew: true })
     const known = { names: model, problemType: 'multi_label_classification' }
-    expect(labelsOf(rowsOf(['good']), known).problemType).toBe('multi_label_classification')
+    expect(labelsOf(rowsOf(['good']), known)).toMatchObject({
+      problemType: 'multi_label_classification',
+      isNew: false,
+    })
+    expect(labelsOf(rowsOf([['good'], []]), known).isNew).toBe(false)
   })
 
   test('numbers for one output, or with fractions, are a regression', () => {

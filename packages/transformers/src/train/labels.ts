@@ -54,7 +54,8 @@ export function checkLabels(value: unknown, field: string, position: number): La
  * Chooses the labels of a training:
  * - arrays are several labels for each row;
  * - numbers are a regression if the model has one output, or if one of them is a fraction;
- * - the model's labels are used if it has all of the rows' labels. Otherwise the labels of the rows, sorted, are new ones.
+ * - the model's labels are used if it has all of the rows' labels, and its head is of that kind. Otherwise the labels of the rows, sorted, are new
+ *   ones, or the model's labels get a new head of the other kind.
  *
  * @throws {FourierFTError} `INVALID_OPTION` with the row, for arrays among single labels, and for numbers that are not classes of the model
  */
@@ -77,7 +78,26 @@ export function labelsOf(rows: readonly RowLabels[], known: KnownLabels): Labels
   const labels = rows.flatMap(({ position, label }) =>
     [label].flat().map((label) => ({ position, label: label as Label })),
   )
-  return { problemType, ...namesOf(labels, known.names, problemType) }
+  const { names, isNew } = namesOf(labels, known.names, problemType)
+  // A pipeline turns logits into scores as the head's problem type says.
+  return {
+    problemType,
+    names,
+    isNew: isNew || problemType !== (known.problemType ?? 'single_label_classification'),
+  }
+}
+
+const PROBLEM_TYPES: readonly string[] = [
+  'single_label_classification',
+  'multi_label_classification',
+  'regression',
+] satisfies ProblemType[]
+
+/** Returns the labels of an evaluation: those of the head, whatever labels the rows have. */
+export function labelsOfHead({ names, problemType }: KnownLabels): Labels {
+  const isKnown = problemType !== undefined && PROBLEM_TYPES.includes(problemType)
+  const byCount = names.length === 1 ? 'regression' : 'single_label_classification'
+  return { names, problemType: isKnown ? (problemType as ProblemType) : byCount, isNew: false }
 }
 
 function isRegression(rows: readonly RowLabels[], { names, problemType }: KnownLabels): boolean {

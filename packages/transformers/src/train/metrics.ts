@@ -14,27 +14,32 @@ export const IGNORED = -100
  */
 export class ClassMetric implements Metric {
   readonly #names: readonly string[]
-  /** `[label, prediction]`: the number of rows. */
-  readonly #confusion: number[][]
+  /** For each class, the number of its labels, of its predictions, and of right predictions. */
+  readonly #labels: number[]
+  readonly #predictions: number[]
+  readonly #right: number[]
 
   constructor(names: readonly string[]) {
     this.#names = names
-    this.#confusion = names.map(() => names.map(() => 0))
+    this.#labels = names.map(() => 0)
+    this.#predictions = names.map(() => 0)
+    this.#right = names.map(() => 0)
   }
 
   add(output: Tensor, { labels }: TrainingBatch): void {
     const logits = floatsOf(output)
     const classes = this.#names.length
-    for (const [row, label] of integersOf(labels).entries())
-      if (label !== IGNORED)
-        this.#confusion[label][indexOfLargest(logits.subarray(row * classes, (row + 1) * classes))]++
+    for (const [row, label] of integersOf(labels).entries()) {
+      if (label === IGNORED) continue
+      const prediction = indexOfLargest(logits.subarray(row * classes, (row + 1) * classes))
+      this.#labels[label]++
+      this.#predictions[prediction]++
+      if (prediction === label) this.#right[label]++
+    }
   }
 
   result(): Readonly<Record<string, number>> {
-    const confusion = this.#confusion
-    const labels = confusion.map((row) => sum(row))
-    const predictions = confusion.map((_, c) => sum(confusion.map((row) => row[c])))
-    const right = confusion.map((row, c) => row[c])
+    const [labels, predictions, right] = [this.#labels, this.#predictions, this.#right]
     const count = sum(labels)
     const correct = sum(right)
     const f1 = right.map((hits, c) => divide(2 * hits, labels[c] + predictions[c]))

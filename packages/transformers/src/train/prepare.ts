@@ -85,17 +85,27 @@ export function contextOf(
   { task, maxLength, packing, labelSmoothing }: PrepareOptions & { readonly labelSmoothing?: number },
 ): TaskContext {
   const { pipeline, model } = adapters
+  const name = task ?? pipelineTask(adapters)
+  if (packing !== undefined && (typeof packing !== 'boolean' || (packing && name !== 'text-generation')))
+    throw new FourierFTError(
+      'INVALID_OPTION',
+      `packing: expected true or false, true only for text-generation; received ${String(packing)}`,
+      {
+        option: 'packing',
+        received: packing,
+      },
+    )
   const tokenizer = pipeline?.tokenizer ?? undefined
-  const { max_position_embeddings: positions } = model.config as unknown as Record<string, unknown>
+  const positions = positionsOf(model.config as unknown as Record<string, unknown>)
   const limits = [tokenizer?.model_max_length, positions, MAX_LENGTH]
-  if (maxLength !== undefined && typeof positions === 'number' && maxLength > positions)
+  if (maxLength !== undefined && positions !== undefined && maxLength > positions)
     throw new FourierFTError(
       'INVALID_OPTION',
       `maxLength: expected at most ${positions}, the positions of the model; received ${maxLength}`,
       { option: 'maxLength', expected: positions, received: maxLength },
     )
   return {
-    pipeline: task ?? pipelineTask(adapters),
+    pipeline: name,
     model,
     tokenizer,
     processor: pipeline?.processor ?? undefined,
@@ -105,6 +115,23 @@ export function contextOf(
     ...(packing !== undefined && { packing }),
     ...(labelSmoothing !== undefined && { labelSmoothing }),
   }
+}
+
+/** Models like RoBERTa number the positions from after the padding token on. */
+const FROM_PADDING = ['roberta', 'xlm-roberta', 'camembert', 'mpnet']
+
+/** The number of positions that the model has learned; undefined for relative positions, and if the configuration does not tell. */
+function positionsOf(config: Readonly<Record<string, unknown>>): number | undefined {
+  const {
+    max_position_embeddings: most,
+    n_positions: positions,
+    model_type: type,
+    pad_token_id: padding,
+  } = config
+  // T5 has this field, but its positions are relative.
+  const count = most ?? (type === 't5' || type === 'mt5' ? undefined : positions)
+  if (typeof count !== 'number') return undefined
+  return FROM_PADDING.includes(String(type)) ? count - Number(padding ?? 1) - 1 : count
 }
 
 /** @throws {FourierFTError} `UNSUPPORTED` for a model that was attached without its pipeline */

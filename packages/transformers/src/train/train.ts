@@ -6,6 +6,7 @@ import {
   createTrainer,
   type FitCallbacks,
   type FitReport,
+  type Metric,
   type StepReport,
   type Trainer,
 } from '@fourierft/onnxruntime'
@@ -185,7 +186,7 @@ class Training {
     const context = contextOf(this.#adapters, labels, this.#options)
     const prepared = await encodeRows(context, training, training, 'data', this.#options)
     const preparedHeld = held && (await encodeRows(context, held, training, 'evaluation', this.#options))
-    const trainer = await this.#openTrainer(prepared, training, labels)
+    const { trainer, before } = await this.#openTrainer(prepared, training, labels)
     try {
       const batches = createBatches(prepared.examples, { size: batchSize, seed, collate: prepared.collate })
       const report = await this.#fit(trainer, batches, preparedHeld)
@@ -208,6 +209,8 @@ class Training {
       }
     } finally {
       await trainer.release()
+      // The head is random until the first step.
+      if (before && trainer.steps === 0) await this.#adapters.exchangeAdapter(this.#name, before)
     }
   }
 
@@ -224,11 +227,11 @@ class Training {
     { loss, evaluationLoss }: Prepared,
     { task }: Rows,
     labels: Labels | undefined,
-  ): Promise<Trainer> {
+  ): Promise<{ readonly trainer: Trainer; readonly before: Adapter | undefined }> {
     const { learningRate, headLearningRate, weightDecay, maxGradientNorm = 1, seed = 0 } = this.#options
     const before = labels?.isNew ? await this.#giveHead(task.taskType, labels, seed) : undefined
     try {
-      return await createTrainer(this.#adapters, {
+      const trainer = await createTrainer(this.#adapters, {
         adapter: this.#name,
         loss,
         ...(evaluationLoss && { evaluationLoss }),
@@ -237,6 +240,7 @@ class Training {
         ...(headLearningRate !== undefined && { headLearningRate }),
         ...(weightDecay !== undefined && { weightDecay }),
       })
+      return { trainer, before }
     } catch (error) {
       if (before) await this.#adapters.exchangeAdapter(this.#name, before)
       throw error
@@ -272,7 +276,7 @@ class Training {
       progress_callback: onProgress,
     } = this.#options
     const total = epochs * Math.ceil(batches.length / accumulate)
-    const metric = held?.metric()
+    const hasMetric = held?.metric() !== undefined
     const onBatchEnd = async (step: number, report: StepReport) => {
       onProgress?.({
         status: 'progress',
@@ -294,7 +298,7 @@ class Training {
       ...(seed !== undefined && { seed }),
       ...(held && {
         evaluation: createBatches(held.examples, { size: batchSize, seed: undefined, collate: held.collate }),
-        ...(metric && { metrics: () => held.metric() ?? metric }),
+        ...(hasMetric && { metrics: () => held.metric() as Metric }),
       }),
       ...(patience !== undefined && { patience }),
       ...(best !== undefined && { best }),
