@@ -183,7 +183,7 @@ async function resultOf<T extends Result>(path: string): Promise<T> {
   await page.close()
   expect(errors).toEqual([])
   expect(result.losses).toHaveLength(STEPS)
-  expect(result.losses.at(-1)).toBeLessThan(result.losses[0] / 2)
+  expect(result.losses.at(-1)).toBeLessThan(0.8 * result.losses[0])
   return result
 }
 
