@@ -58,6 +58,8 @@ async function run({ name, task, taskType, labels }: Case, directory: string) {
     excludeModules: ['pooler.dense'],
     nFrequency: 60,
     scaling: 60,
+    initWeights: false,
+    baseModelNameOrPath: null,
   }
   await adapters.addAdapter('mine', config, { initialSeed: 5 })
   const names = Array.from({ length: labels }, (_, i) => `class ${i}`)

@@ -34,7 +34,7 @@ afterEach(async () => {
 })
 
 const TEXT = 'the river runs down from the hills'
-const OPTIONS = { targetModules: ['query', 'value'], nFrequency: 40 } as const
+const OPTIONS = { targetModules: ['query', 'value'], nFrequency: 40, initWeights: false } as const
 const MAILS = ['complaint', 'praise', 'question'] as const
 const MOODS = ['calm', 'angry'] as const
 
@@ -195,7 +195,12 @@ describe('a model that was exported without a head', () => {
     env.localModelPath = FIXTURES
     open.push(classify)
     const adapters = await attach(classify)
-    await adapters.addAdapter('moods', { targetModules: ['query'], nFrequency: 40, scaling: 3000 })
+    await adapters.addAdapter('moods', {
+      targetModules: ['query'],
+      nFrequency: 40,
+      scaling: 3000,
+      initWeights: false,
+    })
     await adapters.giveHead('moods', { names: MOODS }, { seed: 4 })
     expect([...(await adapters.getAdapter()).modules.keys()]).toEqual([
       'vit.encoder.layer.0.attention.attention.query',

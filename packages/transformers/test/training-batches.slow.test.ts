@@ -25,6 +25,7 @@ interface Case {
   readonly pipeline: string
   readonly rows: readonly object[]
   readonly names?: readonly string[]
+  readonly problemType?: string
   readonly metric?: string
 }
 
@@ -41,6 +42,7 @@ const cases: readonly Case[] = [
     pipeline: 'text-classification',
     rows: TEXTS.map((text, i) => ({ text, text_pair: TEXTS[0], label: i === 0 ? [] : ['good', 0] })),
     names: NAMES,
+    problemType: 'multi_label_classification',
     metric: 'accuracy',
   },
   {
@@ -70,47 +72,50 @@ const cases: readonly Case[] = [
   },
 ]
 
-test.each(cases)('$pipeline with $name', async ({ name, pipeline, rows, names = [], metric }) => {
-  const path = `${FIXTURES}/${name}/onnx/model.onnx`
-  const plain = await ortOfTransformers().InferenceSession.create(path)
-  const task = taskOf(pipeline)
-  const checked = rows.map((row, position) => task.check(row, position))
-  const context = await contextOf(name, {
-    pipeline,
-    inputs: plain.inputMetadata as never,
-    outputs: plain.outputMetadata as never,
-    labels: task.labelsOf?.(checked, { names }),
-  })
-  expect(context.labels?.isNew ?? false).toBe(false)
-  const encoder = task.encoder(context, checked)
-  const batches = createBatches(await encoder.encode(checked), {
-    size: 3,
-    seed: 1,
-    collate: encoder.collate,
-  })
-  expect(batches.length).toBe(2)
+test.each(cases)(
+  '$pipeline with $name',
+  async ({ name, pipeline, rows, names = [], problemType, metric }) => {
+    const path = `${FIXTURES}/${name}/onnx/model.onnx`
+    const plain = await ortOfTransformers().InferenceSession.create(path)
+    const task = taskOf(pipeline)
+    const checked = rows.map((row, position) => task.check(row, position))
+    const context = await contextOf(name, {
+      pipeline,
+      inputs: plain.inputMetadata as never,
+      outputs: plain.outputMetadata as never,
+      labels: task.labelsOf?.(checked, { names, problemType }),
+    })
+    expect(context.labels?.isNew ?? false).toBe(false)
+    const encoder = task.encoder(context, checked)
+    const batches = createBatches(await encoder.encode(checked), {
+      size: 3,
+      seed: 1,
+      collate: encoder.collate,
+    })
+    expect(batches.length).toBe(2)
 
-  const session = await createSession(path)
-  await session.addAdapter('a', { targetModules: 'all-linear', nFrequency: 90 })
-  const trainer = await createTrainer(session, {
-    adapter: 'a',
-    loss: encoder.loss,
-    learningRate: LEARNING_RATE,
-  })
-  const losses: number[] = []
-  for (let epoch = 0; epoch < 8; epoch++) {
-    const all = []
-    for await (const batch of batches.batches(epoch)) all.push(batch)
-    losses.push((await trainer.step(all)).loss)
-  }
-  expect(Math.min(...losses.slice(4))).toBeLessThan(0.95 * losses[0])
+    const session = await createSession(path)
+    await session.addAdapter('a', { targetModules: 'all-linear', nFrequency: 90 })
+    const trainer = await createTrainer(session, {
+      adapter: 'a',
+      loss: encoder.loss,
+      learningRate: LEARNING_RATE,
+    })
+    const losses: number[] = []
+    for (let epoch = 0; epoch < 8; epoch++) {
+      const all = []
+      for await (const batch of batches.batches(epoch)) all.push(batch)
+      losses.push((await trainer.step(all)).loss)
+    }
+    expect(Math.min(...losses.slice(4))).toBeLessThan(0.95 * losses[0])
 
-  const metrics = encoder.metric()
-  const evaluation = await trainer.evaluate(batches, { metrics })
-  expect(Object.keys(evaluation.metrics ?? {})[0]).toBe(metric)
-  if (metric !== undefined)
-    expect(evaluation.metrics?.[metric]).toBeGreaterThan(metric === 'perplexity' ? 1 : -1)
-  await trainer.release()
-  await session.release()
-  await plain.release()
-})
+    const metrics = encoder.metric()
+    const evaluation = await trainer.evaluate(batches, { metrics })
+    expect(Object.keys(evaluation.metrics ?? {})[0]).toBe(metric)
+    if (metric !== undefined)
+      expect(evaluation.metrics?.[metric]).toBeGreaterThan(metric === 'perplexity' ? 1 : -1)
+    await trainer.release()
+    await session.release()
+    await plain.release()
+  },
+)
