@@ -273,10 +273,18 @@ function withBranches(ort: Ort, branches: Branch[]): Ort {
     const model = readModel(source as Uint8Array)
     const { graph } = model
     branches.splice(0)
-    for (const { domain, inputs, outputs } of graph.nodes) {
-      if (domain !== 'fourierft') continue
-      const [x, base, coefficients] = inputs as [string, string, string]
-      branches.push({ module: coefficients.replace('fourierft.', ''), x, base, y: outputs[0] })
+    for (const node of graph.nodes) {
+      // The `If` that skips a portable branch contains it.
+      for (const { domain, inputs } of [node, ...node.subgraphs.flatMap((inner) => inner.nodes)]) {
+        if (domain !== 'fourierft') continue
+        const [x, base, coefficients] = inputs as [string, string, string]
+        branches.push({
+          module: coefficients.replace('fourierft.', ''),
+          x,
+          base,
+          y: node.outputs[0] as string,
+        })
+      }
     }
     const names = new Set(branches.flatMap(({ x, base, y }) => [x, base, y]))
     for (const { name } of graph.outputs) names.delete(name)
