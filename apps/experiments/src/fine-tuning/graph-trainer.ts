@@ -1,5 +1,12 @@
 /** Trains any inputs of an ONNX graph: the methods to which FourierFT is compared. FourierFT itself is trained by the packages, as users do. */
-import { type AdamW, clipGradientNorm, createAdamW } from '@fourierft/core'
+import {
+  type AdamW,
+  clipGradientNorm,
+  createAdamW,
+  encodeFloats,
+  type Tensor as StoredTensor,
+  writeSafetensors,
+} from '@fourierft/core'
 import { type Loss, makeTrainingGraph, readModel, type TrainingGraph } from '@fourierft/onnx'
 import type { TrainingBatch } from '@fourierft/onnxruntime'
 import { InferenceSession, Tensor } from 'onnxruntime-node'
@@ -124,4 +131,15 @@ export class GraphTrainer {
 
 function numberOf(tensor: { readonly data: unknown }): number {
   return Number((tensor.data as ArrayLike<number>)[0])
+}
+
+/** The bytes of a safetensors file with the inputs under names as in PEFT. */
+export function fileSize(inputs: readonly TrainedInput[]): number {
+  const tensorOf = ({ values, dims }: TrainedInput): StoredTensor => ({
+    dtype: 'F32',
+    shape: [...dims],
+    bytes: encodeFloats(values, 'F32'),
+  })
+  const tensors = new Map(inputs.map((input) => [`base_model.model.${input.name}`, tensorOf(input)]))
+  return writeSafetensors({ tensors, metadata: { format: 'pt' } }).length
 }

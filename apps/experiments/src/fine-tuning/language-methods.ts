@@ -2,14 +2,7 @@
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
-import {
-  type Adapter,
-  encodeFloats,
-  linearSchedule,
-  type Tensor as StoredTensor,
-  standardNormal,
-  writeSafetensors,
-} from '@fourierft/core'
+import { type Adapter, linearSchedule, standardNormal } from '@fourierft/core'
 import {
   attachBranches,
   crossEntropy,
@@ -23,8 +16,9 @@ import { attach, evaluate, type ModelAdapters, train } from '@fourierft/transfor
 import { env, LogLevel, pipeline, type TextGenerationPipeline } from '@huggingface/transformers'
 import { Tensor } from 'onnxruntime-node'
 import type { Chapter } from './chapters.js'
-import { GraphTrainer, type TrainedInput } from './graph-trainer.js'
+import { fileSize, GraphTrainer, type TrainedInput } from './graph-trainer.js'
 import { attachLora } from './lora-graph.js'
+import { secondsSince } from './processor-time.js'
 import { TokenBlocks } from './token-blocks.js'
 
 export type Dtype = 'fp32' | 'q4'
@@ -303,21 +297,6 @@ async function replaceWeights(
 /** @param values `[rows, columns]` */
 function transpose(values: Float32Array, rows: number, columns: number): Float32Array {
   return Float32Array.from(values, (_, i) => values[(i % rows) * columns + Math.floor(i / rows)])
-}
-
-function fileSize(inputs: readonly TrainedInput[]): number {
-  const tensorOf = ({ values, dims }: TrainedInput): StoredTensor => ({
-    dtype: 'F32',
-    shape: [...dims],
-    bytes: encodeFloats(values, 'F32'),
-  })
-  const tensors = new Map(inputs.map((input) => [`base_model.model.${input.name}`, tensorOf(input)]))
-  return writeSafetensors({ tensors, metadata: { format: 'pt' } }).length
-}
-
-function secondsSince(start: NodeJS.CpuUsage): number {
-  const { user, system } = process.cpuUsage(start)
-  return (user + system) / 1e6
 }
 
 function sum<T>(items: Iterable<T>, numberOf: (item: T) => number): number {

@@ -1,12 +1,13 @@
 /** Trains one method on mails, and measures it on mails that it has not seen. */
-import { encodeFloats, linearSchedule, standardNormal, type Tensor, writeSafetensors } from '@fourierft/core'
+import { linearSchedule, standardNormal } from '@fourierft/core'
 import { crossEntropy, LOGITS, readModel } from '@fourierft/onnx'
 import { attach, evaluate, type ModelAdapters, train } from '@fourierft/transformers'
-import { GraphTrainer, type TrainedInput } from './graph-trainer.js'
+import { fileSize, GraphTrainer, type TrainedInput } from './graph-trainer.js'
 import { attachLora } from './lora-graph.js'
 import { LABELS, MailBatches } from './mail-batches.js'
 import { type MailModel, openMailModel, targetModules } from './mail-model.js'
 import type { Mail } from './mails.js'
+import { secondsSince } from './processor-time.js'
 import { addTrainedHead } from './trained-head.js'
 
 /** A method with its rates. `defaults` is `train` with no option but the seed and the limit of tokens. */
@@ -172,19 +173,4 @@ export class MailComparison {
     await adapters.deleteAdapter(NAME)
     return adapter
   }
-}
-
-function fileSize(inputs: readonly TrainedInput[]): number {
-  const tensorOf = ({ values, dims }: TrainedInput): Tensor => ({
-    dtype: 'F32',
-    shape: [...dims],
-    bytes: encodeFloats(values, 'F32'),
-  })
-  const tensors = new Map(inputs.map((input) => [`base_model.model.${input.name}`, tensorOf(input)]))
-  return writeSafetensors({ tensors, metadata: { format: 'pt' } }).length
-}
-
-function secondsSince(start: NodeJS.CpuUsage): number {
-  const { user, system } = process.cpuUsage(start)
-  return (user + system) / 1e6
 }
