@@ -1,19 +1,15 @@
 /** The classifier page in Chromium with the real model: training on examples, new text, bad input, and the saved adapter in Node. */
 import { existsSync } from 'node:fs'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { CONFIG_FILE, MODEL_FILE } from '@fourierft/core'
 import { attach } from '@fourierft/transformers'
 import { env, pipeline } from '@huggingface/transformers'
-import { type Browser, chromium, type Page } from 'playwright'
-import { build, mergeConfig } from 'vite'
+import type { Page } from 'playwright'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { CHROMIUM_FLAGS, findChromium } from '../../../test/chromium.js'
 import { examples } from '../src/classifier/examples.js'
+import { type BuiltPage, buildPage } from './build-page.js'
 import { type OpenPage, openPage } from './open-page.js'
-import { pageConfig } from './page-config.js'
 import { TEST_TIMEOUT } from './test-timeout.js'
 
 /** Waits until a value passes the assertion. */
@@ -32,30 +28,21 @@ const newTexts = [
 ] as const
 
 describe.skipIf(skipped !== '')(`the classifier page${skipped}`, () => {
-  let folder: string
-  let browser: Browser
+  let built: BuiltPage
   let opened: OpenPage
   let page: Page
 
   beforeAll(async () => {
-    folder = await mkdtemp(join(tmpdir(), 'playground-'))
-    const outDir = join(folder, 'page')
-    await build(mergeConfig(pageConfig, { build: { outDir } }))
-    browser = await chromium.launch({
-      executablePath: findChromium() ?? '',
-      args: CHROMIUM_FLAGS,
-      timeout: TEST_TIMEOUT,
-    })
-    opened = await openPage(browser, outDir)
+    built = await buildPage()
+    opened = await openPage(built.browser, built.outDir)
     page = opened.page
     await page.getByRole('link', { name: 'Your own classifier' }).click()
     await status(/^Ready/)
   }, TEST_TIMEOUT)
 
   afterAll(async () => {
-    await browser?.close()
     await opened?.server.close()
-    await rm(folder, { recursive: true })
+    await built?.close()
   })
 
   const status = (text: RegExp) =>
@@ -120,7 +107,7 @@ describe.skipIf(skipped !== '')(`the classifier page${skipped}`, () => {
     }
     const files: string[] = []
     page.on('download', async (file) => {
-      await file.saveAs(join(folder, 'mine', file.suggestedFilename()))
+      await file.saveAs(join(built.folder, 'mine', file.suggestedFilename()))
       files.push(file.suggestedFilename())
     })
     await press('Download both files')
@@ -129,10 +116,10 @@ describe.skipIf(skipped !== '')(`the classifier page${skipped}`, () => {
     env.remoteHost = opened.server.resolvedUrls?.local[0] ?? ''
     env.remotePathTemplate = 'models/{model}/'
     env.allowLocalModels = false
-    env.cacheDir = join(folder, 'models')
+    env.cacheDir = join(built.folder, 'models')
     const classify = await pipeline('text-classification', 'minilm', { dtype: 'fp32' })
     const adapters = await attach(classify)
-    await adapters.loadAdapter(join(folder, 'mine'))
+    await adapters.loadAdapter(join(built.folder, 'mine'))
     for (const [i, [text]] of newTexts.entries()) {
       const [answer] = (await classify(text)) as { label: string; score: number }[]
       expect(answer?.label).toBe(answers[i]?.label)

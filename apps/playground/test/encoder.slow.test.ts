@@ -1,14 +1,12 @@
 /** The encoder page in Chromium with the real model: swapping an adapter of PEFT, the visitor's text, and the visitor's adapter. */
 import { existsSync } from 'node:fs'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { type Browser, chromium, type Page } from 'playwright'
-import { build, mergeConfig, preview } from 'vite'
+import type { Page } from 'playwright'
+import { preview } from 'vite'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { CHROMIUM_FLAGS, findChromium } from '../../../test/chromium.js'
 import { encoderFiles } from '../page-files/encoder-files.js'
+import { type BuiltPage, buildPage } from './build-page.js'
 import { type OpenPage, openPage } from './open-page.js'
 import { pageConfig } from './page-config.js'
 import { TEST_TIMEOUT } from './test-timeout.js'
@@ -23,32 +21,20 @@ const adapterOf = (folder: string) => files.map((name) => join(repository, 'pack
 const hasModel = existsSync(join(repository, '.cache/minilm-0.2.1/model.onnx'))
 const skipped = hasModel ? '' : ' (skipped: fetch the model with node packages/onnxruntime/scripts/minilm.js)'
 
-let folder: string
-let outDir: string
-let browser: Browser
+let built: BuiltPage
 
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'playground-'))
-  outDir = join(folder, 'page')
-  await build(mergeConfig(pageConfig, { build: { outDir } }))
-  browser = await chromium.launch({
-    executablePath: findChromium() ?? '',
-    args: CHROMIUM_FLAGS,
-    timeout: TEST_TIMEOUT,
-  })
+  built = await buildPage()
 }, TEST_TIMEOUT)
 
-afterAll(async () => {
-  await browser?.close()
-  await rm(folder, { recursive: true })
-})
+afterAll(() => built?.close())
 
 describe.skipIf(!hasModel)(`the encoder page${skipped}`, () => {
   let opened: OpenPage
   let page: Page
 
   beforeAll(async () => {
-    opened = await openPage(browser, outDir)
+    opened = await openPage(built.browser, built.outDir)
     page = opened.page
     await page.getByRole('link', { name: 'Sentence encoder' }).click()
     await status('with the adapter “emails”')
@@ -177,12 +163,12 @@ describe('without the model', () => {
   it.each(['encoder', 'classifier'])('the %s page names the command that fetches it', async (name) => {
     const server = await preview({
       ...pageConfig,
-      plugins: [encoderFiles(join(folder, 'nothing.onnx'))],
-      build: { outDir },
+      plugins: [encoderFiles(join(built.folder, 'nothing.onnx'))],
+      build: { outDir: built.outDir },
       preview: { port: 0 },
     })
     const [address = ''] = server.resolvedUrls?.local ?? []
-    const page = await browser.newPage()
+    const page = await built.browser.newPage()
     page.setDefaultTimeout(TEST_TIMEOUT)
     await page.goto(`${address}${name}.html`)
     await page.getByRole('alert').waitFor()

@@ -1,14 +1,11 @@
 /** The built digits page in Chromium, used as a visitor would: training, drawing, saving and loading. */
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { CONFIG_FILE, loadAdapter, MODEL_FILE } from '@fourierft/core'
-import { type Browser, chromium, type Page } from 'playwright'
-import { build, mergeConfig } from 'vite'
+import type { Page } from 'playwright'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { CHROMIUM_FLAGS, findChromium } from '../../../test/chromium.js'
+import { type BuiltPage, buildPage } from './build-page.js'
 import { type OpenPage, openPage } from './open-page.js'
-import { pageConfig } from './page-config.js'
 import { TEST_TIMEOUT } from './test-timeout.js'
 
 /** Waits until a value passes the assertion. */
@@ -24,29 +21,20 @@ const known = { frozen: 39.2, afterOneStep: 42.2, afterAllSteps: 75.4 } as const
 const oneDigit = 0.2 + 1e-9
 
 describe('the page', () => {
-  let folder: string
-  let browser: Browser
+  let built: BuiltPage
   let opened: OpenPage
   let page: Page
 
   beforeAll(async () => {
-    folder = await mkdtemp(join(tmpdir(), 'playground-'))
-    const outDir = join(folder, 'page')
-    await build(mergeConfig(pageConfig, { build: { outDir } }))
-    browser = await chromium.launch({
-      executablePath: findChromium() ?? '',
-      args: CHROMIUM_FLAGS,
-      timeout: TEST_TIMEOUT,
-    })
-    opened = await openPage(browser, outDir)
+    built = await buildPage()
+    opened = await openPage(built.browser, built.outDir)
     page = opened.page
     await status(/^Ready/)
   }, TEST_TIMEOUT)
 
   afterAll(async () => {
-    await browser?.close()
     await opened?.server.close()
-    await rm(folder, { recursive: true })
+    await built?.close()
   })
 
   const status = (text: RegExp) =>
@@ -140,15 +128,15 @@ describe('the page', () => {
     const learned = await accuracy('tuned')
     const files = new Map<string, string>()
     page.on('download', async (file) => {
-      const path = join(folder, file.suggestedFilename())
+      const path = join(built.folder, file.suggestedFilename())
       await file.saveAs(path)
       files.set(file.suggestedFilename(), path)
     })
     await page.getByRole('button', { name: 'Download' }).click()
     await eventually(() => [...files.keys()].sort()).toEqual([CONFIG_FILE, MODEL_FILE])
     const adapter = await loadAdapter({
-      config: await readFile(join(folder, CONFIG_FILE)),
-      model: await readFile(join(folder, MODEL_FILE)),
+      config: await readFile(join(built.folder, CONFIG_FILE)),
+      model: await readFile(join(built.folder, MODEL_FILE)),
     })
     expect(adapter.config.targetModules).toEqual(['query', 'value'])
     const numbers = [...adapter.modules.values()].flatMap(({ coefficients }) => [...coefficients])
@@ -165,10 +153,10 @@ describe('the page', () => {
 
   it('shows the error of a broken file, and keeps the current adapter', async () => {
     const learned = await accuracy('tuned')
-    const broken = join(folder, 'broken', MODEL_FILE)
-    await mkdir(join(folder, 'broken'))
+    const broken = join(built.folder, 'broken', MODEL_FILE)
+    await mkdir(join(built.folder, 'broken'))
     await writeFile(broken, 'not safetensors')
-    await page.getByLabel('Load the two files').setInputFiles([join(folder, CONFIG_FILE), broken])
+    await page.getByLabel('Load the two files').setInputFiles([join(built.folder, CONFIG_FILE), broken])
     await page.getByRole('alert').waitFor()
     expect(await page.getByRole('alert').textContent()).toContain(MODEL_FILE)
     expect(await accuracy('tuned')).toBe(learned)

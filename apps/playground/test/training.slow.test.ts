@@ -3,9 +3,6 @@
  * WebAssembly.
  */
 import { existsSync } from 'node:fs'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { baseFolder, firstDigits, loadDigits, readCheckpoint } from '@fourierft/quickstart'
 import {
@@ -19,15 +16,13 @@ import {
   training,
   useWasm,
 } from '@fourierft/quickstart/browser'
-import { type Browser, chromium, type Page } from 'playwright'
-import { build, mergeConfig } from 'vite'
+import type { Page } from 'playwright'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { CHROMIUM_FLAGS, findChromium } from '../../../test/chromium.js'
 import type { Example } from '../src/classifier/examples.js'
 import { DigitModel } from '../src/digit-model.js'
 import { packDigits, unpackDigits } from '../src/packed-digits.js'
+import { type BuiltPage, buildPage } from './build-page.js'
 import { type OpenPage, openPage } from './open-page.js'
-import { pageConfig } from './page-config.js'
 import { TEST_TIMEOUT } from './test-timeout.js'
 import type { Trajectory } from './training-page/trainings.js'
 
@@ -65,30 +60,20 @@ const shortExamples: readonly Example[] = [
 ]
 
 describe('training in ONNX Runtime Web', () => {
-  let folder: string
-  let browser: Browser
+  let built: BuiltPage
   let opened: OpenPage
   let page: Page
 
   beforeAll(async () => {
-    folder = await mkdtemp(join(tmpdir(), 'playground-'))
-    const outDir = join(folder, 'page')
-    const input = fileURLToPath(new URL('training-page/index.html', import.meta.url))
-    await build(mergeConfig(pageConfig, { build: { outDir, rolldownOptions: { input: [input] } } }))
-    browser = await chromium.launch({
-      executablePath: findChromium() ?? '',
-      args: CHROMIUM_FLAGS,
-      timeout: TEST_TIMEOUT,
-    })
-    opened = await openPage(browser, outDir)
+    built = await buildPage(fileURLToPath(new URL('training-page/index.html', import.meta.url)))
+    opened = await openPage(built.browser, built.outDir)
     page = opened.page
     await page.goto(new URL('test/training-page/', opened.server.resolvedUrls?.local[0]).href)
   }, TEST_TIMEOUT)
 
   afterAll(async () => {
-    await browser?.close()
     await opened?.server.close()
-    await rm(folder, { recursive: true })
+    await built?.close()
   })
 
   it('digits: WebAssembly follows TensorFlow.js', async () => {
