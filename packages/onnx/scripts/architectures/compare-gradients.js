@@ -5,10 +5,9 @@
 //
 // With `--only`, only these rows are repeated and printed.
 
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { parseArgs } from 'node:util'
 import * as ort from 'onnxruntime-node'
 import { decodeFloats, encodeFloats, loadAdapter } from '../../../core/dist/index.js'
 import { registerFourierFTBackend } from '../../../onnxruntime/dist/index.js'
@@ -23,8 +22,8 @@ import {
   readModel,
 } from '../../dist/index.js'
 import { writeTables } from './gradient-table.js'
+import { recordExports } from './record-exports.js'
 
-const EXPORTERS = ['torchscript', 'dynamo', 'optimum']
 const ARRAYS = { float32: Float32Array, float64: Float64Array, int64: BigInt64Array, bool: Uint8Array }
 const PROVIDERS = { portable: ['cpu'], native: ['fourierft'] }
 
@@ -189,37 +188,5 @@ async function compare(folder, { parts }) {
 }
 
 registerFourierFTBackend(ort)
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: { only: { type: 'string', multiple: true, default: [] } },
-})
-const { only } = values
-const [folderOfExports = '.cache/architectures'] = positionals
-const architectures = JSON.parse(readFileSync(join(folderOfExports, 'architectures.json'), 'utf8'))
-const file = fileURLToPath(new URL('gradients.json', import.meta.url))
-const recorded = only.length > 0 ? JSON.parse(readFileSync(file, 'utf8')) : { versions: {}, rows: [] }
-const rows = []
-const { versions } = recorded
-for (const { name, group, folder } of architectures) {
-  const old = recorded.rows.find((row) => row.name === name)
-  if (only.length > 0 && !only.includes(name)) {
-    if (old) rows.push(old)
-    continue
-  }
-  const row = { name, group, exports: {} }
-  for (const exporter of EXPORTERS) {
-    const exportFolder = join(folderOfExports, folder, exporter)
-    const source = join(exportFolder, 'vectors.json')
-    if (!existsSync(source)) continue
-    const vectors = JSON.parse(readFileSync(source, 'utf8'))
-    versions[exporter] = vectors.versions
-    row.exports[exporter] = await compare(exportFolder, vectors)
-    if (only.length > 0) console.log(name, exporter, JSON.stringify(row.exports[exporter], null, 1))
-  }
-  rows.push(row)
-  process.stderr.write(`${rows.length} of ${architectures.length}: ${name}\n`)
-}
-const lines = rows.map((row) => JSON.stringify(row)).join(',\n')
-const head = JSON.stringify({ versions, onnxruntime: ort.env.versions.node }).slice(0, -1)
-writeFileSync(file, `${head},"rows":[\n${lines}\n]}\n`)
+await recordExports(fileURLToPath(new URL('gradients.json', import.meta.url)), compare)
 writeTables()

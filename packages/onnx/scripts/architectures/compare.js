@@ -5,16 +5,15 @@
 //
 // With `--only`, only these rows are repeated and printed.
 
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { parseArgs } from 'node:util'
 import * as ort from 'onnxruntime-node'
 import { createSession } from '../../../onnxruntime/dist/index.js'
 import { findLinearLayers, findPackedLayers, matchLayers, readModel } from '../../dist/index.js'
+import { recordExports } from './record-exports.js'
 import { writeTable } from './table.js'
 
-const EXPORTERS = ['torchscript', 'dynamo', 'optimum']
 const ARRAYS = { float32: Float32Array, int64: BigInt64Array, bool: Uint8Array }
 
 /** Decodes an array that export.py has packed. */
@@ -120,37 +119,7 @@ async function compare(folder, { versions, parts, ...rest }, hasRows) {
   return results
 }
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: { only: { type: 'string', multiple: true, default: [] } },
-})
-const { only } = values
-const [folderOfExports = '.cache/architectures'] = positionals
-const architectures = JSON.parse(readFileSync(join(folderOfExports, 'architectures.json'), 'utf8'))
-const file = fileURLToPath(new URL('results.json', import.meta.url))
-const recorded = only.length > 0 ? JSON.parse(readFileSync(file, 'utf8')) : { versions: {}, rows: [] }
-const rows = []
-const { versions } = recorded
-for (const { name, group, folder, rows: hasRows } of architectures) {
-  const old = recorded.rows.find((row) => row.name === name)
-  if (only.length > 0 && !only.includes(name)) {
-    if (old) rows.push(old)
-    continue
-  }
-  const row = { name, group, exports: {} }
-  for (const exporter of EXPORTERS) {
-    const exportFolder = join(folderOfExports, folder, exporter)
-    const source = join(exportFolder, 'vectors.json')
-    if (!existsSync(source)) continue
-    const vectors = JSON.parse(readFileSync(source, 'utf8'))
-    versions[exporter] = vectors.versions
-    row.exports[exporter] = await compare(exportFolder, vectors, hasRows)
-    if (only.length > 0) console.log(name, exporter, JSON.stringify(row.exports[exporter], null, 1))
-  }
-  rows.push(row)
-  process.stderr.write(`${rows.length} of ${architectures.length}: ${name}\n`)
-}
-const lines = rows.map((row) => JSON.stringify(row)).join(',\n')
-const head = JSON.stringify({ versions, onnxruntime: ort.env.versions.node }).slice(0, -1)
-writeFileSync(file, `${head},"rows":[\n${lines}\n]}\n`)
+await recordExports(fileURLToPath(new URL('results.json', import.meta.url)), (folder, vectors, { rows }) =>
+  compare(folder, vectors, rows),
+)
 writeTable()
