@@ -68,7 +68,7 @@ export const platform: Platform = {
   },
   nextTask: () => new Promise((resolve) => setImmediate(resolve)),
   memory() {
-    // The limit of a container; 0 or a huge number if there is none.
+    // The limit of a container. Without a limit it is 0 or a huge number.
     const limit = process.constrainedMemory() || Number.POSITIVE_INFINITY
     return { free: freemem(), total: Math.min(totalmem(), limit) }
   },

@@ -47,7 +47,7 @@ export class FittingTraining {
   /**
    * Returns a session in which a run with these feeds fits into the budget.
    *
-   * @throws {FourierFTError} `INVALID_OPTION` if there is none
+   * @throws {FourierFTError} `INVALID_OPTION` if no session that `memory` allows fits
    */
   async sessionFor(feeds: InferenceSession.FeedsType): Promise<TrainingSession> {
     const needed = this.#current.memoryFor(feeds)

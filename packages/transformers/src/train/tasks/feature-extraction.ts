@@ -87,7 +87,7 @@ function checkScore({ score }: FeatureExtractionRow, position: number, hasScores
 /**
  * The output with the embeddings: that of the pipeline, the mean of which over the tokens is the embedding, or one that is pooled already.
  *
- * @throws {FourierFTError} `UNSUPPORTED` if there is none, or no attention mask to pool with
+ * @throws {FourierFTError} `UNSUPPORTED` if the model has no such output, or no attention mask for the mean
  */
 function embeddings(context: TaskContext): { readonly name: string; readonly pooling: 'mean' | 'none' } {
   const { outputs, inputs, pipeline } = context

@@ -83,7 +83,7 @@ interface Seq2SeqConfig {
 /**
  * The first token of the decoder, and the text that the pipeline puts before each text.
  *
- * @throws {FourierFTError} `UNSUPPORTED` for a model without the first token, and for one that is told its languages by tokens
+ * @throws {FourierFTError} `UNSUPPORTED` for a model without a first token, and for a model whose tokenizer has tokens for languages
  */
 function settingsOf({ model, tokenizer, pipeline }: TaskContext): { start: number; prefix: string } {
   const config = model.config as unknown as Seq2SeqConfig
@@ -100,7 +100,7 @@ function settingsOf({ model, tokenizer, pipeline }: TaskContext): { start: numbe
   if (tokenizer && 'language_codes' in tokenizer)
     throw new FourierFTError(
       'UNSUPPORTED',
-      `${pipeline}: models that are told their languages by tokens cannot be trained`,
+      `${pipeline}: models whose tokenizer has tokens for languages cannot be trained`,
     )
   const prefixes = [config.task_specific_params?.[pipeline]?.prefix, config.prefix]
   return { start, prefix: prefixes.filter((prefix) => typeof prefix === 'string').join('') }
