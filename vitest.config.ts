@@ -110,6 +110,7 @@ export default defineConfig({
       ...inNode('onnx', 'packages/onnx'),
       ...inNode('onnxruntime', 'packages/onnxruntime'),
       ...inNode('transformers', 'packages/transformers'),
+      ...inNode('server', 'packages/server'),
       ...inNode('cli', 'packages/cli'),
       ...inNode('quickstart', 'apps/quickstart'),
       ...inNode('experiments', 'apps/experiments'),

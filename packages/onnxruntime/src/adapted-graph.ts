@@ -6,7 +6,7 @@ import type { AdapterSlots, SlotInputs } from './adapter-slots.js'
 import { coefficientsOn, positionsOn } from './entries-union.js'
 import type { Ort } from './ort.js'
 import { adapterInputs } from './parameter-inputs.js'
-import type { ReplacedModule, SessionAdapter } from './session-adapter.js'
+import type { ApplicableAdapter, ReplacedModule } from './session-adapter.js'
 import { SessionRuns } from './session-runs.js'
 import { transpose } from './transpose.js'
 
@@ -29,7 +29,7 @@ export class AdaptedGraph {
   readonly #runs: SessionRuns
   /** The feeds of the last run. Most runs use the same adapters as the run before. */
   #last:
-    | { readonly choice: Choice<SessionAdapter>; readonly feeds: Readonly<Record<string, Tensor>> }
+    | { readonly choice: Choice<ApplicableAdapter>; readonly feeds: Readonly<Record<string, Tensor>> }
     | undefined
 
   constructor(session: InferenceSession, ort: Ort, slots: AdapterSlots, inputs?: SlotInputs) {
@@ -48,7 +48,7 @@ export class AdaptedGraph {
   }
 
   /** Returns whether the graph has slots for everything that the adapter changes or replaces. */
-  serves({ layers, replacedModules }: SessionAdapter): boolean {
+  serves({ layers, replacedModules }: Pick<ApplicableAdapter, 'layers' | 'replacedModules'>): boolean {
     const hasBranches = Array.from(layers).every(([key, { entries }]) => {
       const branch = this.slots.branches.get(key)
       return branch !== undefined && !positionsOn(branch.entries, entries).includes(undefined)
@@ -79,14 +79,14 @@ export class AdaptedGraph {
    *
    * @throws {FourierFTError} `UNSUPPORTED` for several adapters in one batch if the rows of a layer that they change are unknown or equal
    */
-  feedsFor(choice: Choice<SessionAdapter>): Readonly<Record<string, Tensor>> {
+  feedsFor(choice: Choice<ApplicableAdapter>): Readonly<Record<string, Tensor>> {
     if (this.#last && isSameChoice(this.#last.choice, choice)) return this.#last.feeds
     const feeds = this.#inputs ? this.#makeFeeds(choice, this.#inputs) : {}
     if (this.#reusesFeeds) this.#last = { choice, feeds }
     return feeds
   }
 
-  #makeFeeds(choice: Choice<SessionAdapter>, inputs: SlotInputs): Record<string, Tensor> {
+  #makeFeeds(choice: Choice<ApplicableAdapter>, inputs: SlotInputs): Record<string, Tensor> {
     const used = 'added' in choice ? choice.added : distinct(choice.perRow)
     const rows = 'added' in choice ? [0] : this.#rowsOf(choice.perRow, used, inputs)
     const feeds: Record<string, Tensor> = {
@@ -138,8 +138,8 @@ export class AdaptedGraph {
 
   /** Returns the index into `used` of each row's adapter, −1 for no adapter; a single index if it is the same for all rows. */
   #rowsOf(
-    perRow: readonly (Applied<SessionAdapter> | null)[],
-    used: readonly Applied<SessionAdapter>[],
+    perRow: readonly (Applied<ApplicableAdapter> | null)[],
+    used: readonly Applied<ApplicableAdapter>[],
     { rowless }: SlotInputs,
   ): number[] {
     const rows = perRow.map((row) => used.findIndex((other) => isSame(row, other)))
@@ -180,7 +180,7 @@ export class AdaptedGraph {
 
   /** Runs the model with the chosen adapters. */
   async run(
-    choice: Choice<SessionAdapter>,
+    choice: Choice<ApplicableAdapter>,
     { feeds, fetches, options }: RunArguments,
   ): Promise<InferenceSession.ReturnType> {
     const allFeeds = { ...feeds, ...this.feedsFor(choice) }
@@ -196,13 +196,13 @@ export class AdaptedGraph {
   }
 }
 
-function isSame(a: Applied<SessionAdapter> | null, b: Applied<SessionAdapter>): boolean {
+function isSame(a: Applied<ApplicableAdapter> | null, b: Applied<ApplicableAdapter>): boolean {
   return a?.adapter === b.adapter && a.scale === b.scale
 }
 
 /** Returns each pair of adapter and scale once. */
-function distinct(rows: readonly (Applied<SessionAdapter> | null)[]): Applied<SessionAdapter>[] {
-  const found: Applied<SessionAdapter>[] = []
+function distinct(rows: readonly (Applied<ApplicableAdapter> | null)[]): Applied<ApplicableAdapter>[] {
+  const found: Applied<ApplicableAdapter>[] = []
   for (const row of rows) if (row !== null && !found.some((other) => isSame(row, other))) found.push(row)
   return found
 }

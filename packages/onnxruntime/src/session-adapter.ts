@@ -10,16 +10,20 @@ import {
 } from '@fourierft/core'
 import type { MatchedLayer } from './matched-layers.js'
 
-/** An adapter whose modules are matched to the layers of one session's model. */
-export interface SessionAdapter extends MatchedAdapter {
+/** What a graph needs of an adapter to apply it. */
+export interface ApplicableAdapter extends MatchedAdapter {
   /** For messages. */
   readonly name: string
-  /** The adapter as it was loaded. */
-  readonly source: Adapter
   /** By `MatchedLayer.key`. */
   readonly layers: ReadonlyMap<string, Layer>
   /** The modules that the adapter replaces (`modulesToSave`), by `MatchedLayer.key`. */
   readonly replacedModules: ReadonlyMap<string, ReplacedModule>
+}
+
+/** An adapter whose modules are matched to the layers of one session's model. */
+export interface SessionAdapter extends ApplicableAdapter {
+  /** The adapter as it was loaded. */
+  readonly source: Adapter
 }
 
 /** The new weight and bias of a module that an adapter replaces (`modulesToSave`). */

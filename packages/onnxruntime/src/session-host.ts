@@ -22,7 +22,7 @@ import type { ModelSessions } from './model-sessions.js'
 import type { OpenModel } from './model-source.js'
 import { type ModuleNames, withoutAbsent } from './module-names.js'
 import type { NamedLayer } from './new-adapter.js'
-import { matchAdapter, type SessionAdapter } from './session-adapter.js'
+import { type ApplicableAdapter, matchAdapter, type SessionAdapter } from './session-adapter.js'
 import { SharedGraph } from './shared-graph.js'
 import type { TrainingSession, TrainingSettings } from './trainer/training-session.js'
 
@@ -180,15 +180,31 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
   }
 
   async merge(added: readonly Applied<SessionAdapter>[]): Promise<SharedGraph> {
-    const graph = this.#share(await (await this.#getSessions()).openMerged(added))
+    return this.#openBeside(async () => (await this.#getSessions()).openMerged(added))
+  }
+
+  /**
+   * Opens another graph, with slots for these adapters, beside the current one. `hold` and `run` accept it; `discard` closes it.
+   *
+   * @throws {FourierFTError} `UNSUPPORTED` if one graph cannot apply all of the adapters; `INVALID_STATE`
+   */
+  async openGraph(adapters: readonly SessionAdapter[]): Promise<SharedGraph> {
+    const openModels = adapters.flatMap((adapter) => this.#openModels.get(adapter) ?? [])
+    for (const adapter of adapters) this.#openModels.delete(adapter)
+    const slots = slotsFor(adapters)
+    return this.#openBeside(async () => (await this.#getSessions()).openAttached(slots, openModels.at(-1)))
+  }
+
+  async #openBeside(open: () => Promise<AdaptedGraph>): Promise<SharedGraph> {
+    const graph = this.#share(await open())
     if (this.#ended === undefined) return graph
     this.discard(graph)
     throw stateError(this.#ended)
   }
 
-  discard(merged: SharedGraph): void {
+  discard(graph: SharedGraph): void {
     // The caller's method succeeds even if an unused session cannot be released.
-    this.#close(merged).catch(() => undefined)
+    this.#close(graph).catch(() => undefined)
   }
 
   adapterOf({ source }: SessionAdapter): Adapter {
@@ -222,7 +238,7 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
    */
   async run(
     held: SharedGraph,
-    choice: Choice<SessionAdapter>,
+    choice: Choice<ApplicableAdapter>,
     args: RunArguments,
   ): Promise<InferenceSession.ReturnType> {
     this.checkLive()

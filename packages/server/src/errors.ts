@@ -46,11 +46,7 @@ export class ServerError extends Error {
   readonly param: string | undefined
   readonly retryAfter: number | undefined
 
-  constructor(
-    code: ServerErrorCode,
-    message: string,
-    { param, retryAfter, cause }: ServerErrorDetails = {},
-  ) {
+  constructor(code: ServerErrorCode, message: string, { param, retryAfter, cause }: ServerErrorDetails = {}) {
     super(message, { cause })
     this.name = 'ServerError'
     this.code = code

@@ -1,7 +1,7 @@
 /** `missingHead`: the head that a model was exported without, although its task needs the output `logits`. Adapters have the weights of the head. */
 import { type Applied, type Choice, FourierFTError, invalidState } from '@fourierft/core'
 import { HEAD_TASKS, type Head, type HeadTask, headFor, headModules, LOGITS } from '@fourierft/onnx'
-import type { SessionAdapter } from '@fourierft/onnxruntime/host'
+import type { ApplicableAdapter } from '@fourierft/onnxruntime/host'
 import type { PreTrainedModel } from '@huggingface/transformers'
 import type { InferenceSession } from 'onnxruntime-common'
 import type { PipelineLike } from './library.js'
@@ -59,7 +59,7 @@ export const LOGITS_METADATA = [
 /** Returns the modules of an added head whose weights none of these adapters has. */
 export function modulesWithoutWeights(
   head: Head,
-  applied: readonly (Applied<SessionAdapter> | null)[],
+  applied: readonly (Applied<ApplicableAdapter> | null)[],
 ): string[] {
   const replaced = applied.flatMap((row) =>
     row ? Array.from(row.adapter.replacedModules.values(), ({ module }) => module) : [],
@@ -72,7 +72,7 @@ export function modulesWithoutWeights(
  *
  * @throws {FourierFTError} `INVALID_STATE`
  */
-export function checkHead(head: Head, choice: Choice<SessionAdapter>): void {
+export function checkHead(head: Head, choice: Choice<ApplicableAdapter>): void {
   for (const applied of 'added' in choice ? [choice.added] : choice.perRow.map((row) => [row])) {
     const missing = modulesWithoutWeights(head, applied)
     if (missing.length === 0) continue

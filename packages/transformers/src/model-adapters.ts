@@ -34,6 +34,19 @@ export interface ModelAdaptersInit {
   readonly host: ModelHost
 }
 
+/** Runs a session of the model. */
+export type RunPart = (part: ModelPart, args: RunArguments) => Promise<InferenceSession.ReturnType>
+
+/** The pieces of a model with adapters from which a server is made. */
+export interface Serving {
+  readonly host: ModelHost
+  readonly parts: readonly ModelPart[]
+  /** The pipeline, or the model if there is none. */
+  readonly pipeline: PipelineLike | PreTrainedModel
+  /** Returns a view of the pipeline for one call, whose sessions are run by `run`. */
+  view(run: RunPart, labels: ClassLabels | undefined): PipelineLike | PreTrainedModel
+}
+
 /** Models that `mergeAndUnload` has changed. */
 const mergedForGood = new WeakSet<PreTrainedModel>()
 
@@ -230,9 +243,7 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> imple
     }
   }
 
-  #sessions(
-    run: (part: ModelPart, args: RunArguments) => Promise<InferenceSession.ReturnType>,
-  ): Record<string, PartSession> {
+  #sessions(run: RunPart): Record<string, PartSession> {
     return Object.fromEntries(
       this.#parts.map((part) => [part.name, new PartSession(part, (args) => run(part, args))]),
     )
@@ -240,11 +251,28 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> imple
 
   /** Returns a view of the model for one call: with sessions that apply the call's adapters, and with the labels of these adapters. */
   #view(snapshot: CallSnapshot, labels: ClassLabels | undefined): PreTrainedModel {
-    const sessions = this.#sessions((part, args) => this.#host.run(snapshot, part, args))
+    return this.#viewWith((part, args) => this.#host.run(snapshot, part, args), labels)
+  }
+
+  #viewWith(run: RunPart, labels: ClassLabels | undefined): PreTrainedModel {
     return viewOf(this.model, {
-      sessions: { ...this.model.sessions, ...sessions },
+      sessions: { ...this.model.sessions, ...this.#sessions(run) },
       ...(labels && { config: configWithLabels(this.model.config, labels) }),
     })
+  }
+
+  /** @internal What a server needs of this model, which chooses the adapters of each run itself. */
+  get serving(): Serving {
+    const { model, pipeline } = this
+    return {
+      host: this.#host,
+      parts: this.#parts,
+      view: (run, labels) => {
+        const view = this.#viewWith(run, labels)
+        return pipeline ? viewOf(pipeline, { model: view }) : view
+      },
+      pipeline: pipeline ?? model,
+    }
   }
 }
 

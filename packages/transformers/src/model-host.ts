@@ -24,6 +24,7 @@ import {
 } from '@fourierft/onnx'
 import { type Loss, type ModuleNames, withoutAbsent } from '@fourierft/onnxruntime'
 import {
+  type ApplicableAdapter,
   type NamedLayer,
   newAdapter,
   type OpenModel,
@@ -144,6 +145,50 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
 
   endCall(snapshot: CallSnapshot): void {
     for (const { graph } of snapshot.values()) graph.drop()
+  }
+
+  /**
+   * Opens graphs for adapters that need the same slots as this one, beside the model's own graphs: one for each part in which the adapter has layers.
+   * `discard` closes them.
+   */
+  openGraphs({ shares }: DividedAdapter): Promise<MergedParts> {
+    return this.#files.during(async () => {
+      const graphs = new Map<ModelPart, SharedGraph>()
+      try {
+        for (const [part, share] of shares) graphs.set(part, await part.host.openGraph([share]))
+      } catch (error) {
+        this.discard(graphs)
+        throw error
+      }
+      return graphs
+    })
+  }
+
+  /** Whether graphs of `openGraphs` can apply an adapter. */
+  servedBy(graphs: MergedParts, { shares }: DividedAdapter): boolean {
+    return Array.from(shares).every(([part, share]) => graphs.get(part)?.graph?.serves(share))
+  }
+
+  /**
+   * Runs one part with an adapter for each row, or for each of equal parts of the batch.
+   *
+   * @param graph a graph of `openGraphs`; undefined: the model's own
+   * @throws {FourierFTError} as `run`
+   */
+  async runRows(
+    part: ModelPart,
+    graph: SharedGraph | undefined,
+    perRow: readonly (Applied<ApplicableAdapter> | null)[],
+    [feeds, fetches, options]: RunArguments,
+  ): Promise<InferenceSession.ReturnType> {
+    const args = part.host.runArguments(feeds, fetches, options)
+    if (part.head && fetchesLogits(args.fetches)) checkHead(part.head, { perRow })
+    const held = part.host.hold(graph)
+    try {
+      return await part.host.run(held, { perRow }, args)
+    } finally {
+      held.drop()
+    }
   }
 
   /**

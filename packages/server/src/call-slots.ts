@@ -1,0 +1,84 @@
+/** `CallSlots`: bounds the calls of a model. Some run, others wait for their turn, first come, first served; further ones are refused. */
+import { ServerError } from './errors.js'
+
+export interface CallSlotsInit {
+  /** The most calls that run or wait. */
+  readonly maxCalls: number
+  /** The most calls that run. */
+  readonly maxRunning: number
+}
+
+/** Weight of the newest call in the mean duration. */
+const NEWEST = 0.05
+
+export class CallSlots {
+  readonly #init: CallSlotsInit
+  #running = 0
+  readonly #waiting: (() => void)[] = []
+  /** Mean seconds between the ends of calls while calls wait. */
+  #seconds = 0.05
+  #onIdle: (() => void) | undefined
+
+  constructor(init: CallSlotsInit) {
+    this.#init = init
+  }
+
+  /** The calls that run or wait. */
+  get size(): number {
+    return this.#running + this.#waiting.length
+  }
+
+  /**
+   * Runs a call when it has a slot.
+   *
+   * @throws {ServerError} `queue_full`; the signal's reason if it is aborted while the call waits
+   */
+  async run<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    if (this.size >= this.#init.maxCalls)
+      throw new ServerError(
+        'queue_full',
+        `${this.size} requests wait for the model or run; no more are accepted`,
+        {
+          retryAfter: Math.min(60, Math.max(1, Math.ceil(this.size * this.#seconds))),
+        },
+      )
+    if (this.#running >= this.#init.maxRunning) await this.#turn(signal)
+    this.#running++
+    const start = performance.now()
+    try {
+      return await work()
+    } finally {
+      const seconds = (performance.now() - start) / 1000 / this.#running
+      this.#seconds += NEWEST * (seconds - this.#seconds)
+      this.#running--
+      this.#waiting.shift()?.()
+      if (this.size === 0) this.#onIdle?.()
+    }
+  }
+
+  /** Waits until all calls have ended, at most for some time. */
+  async close(milliseconds: number): Promise<void> {
+    if (this.size === 0) return
+    let timer: NodeJS.Timeout | undefined
+    await new Promise<void>((done) => {
+      this.#onIdle = done
+      timer = setTimeout(done, milliseconds)
+    })
+    clearTimeout(timer)
+  }
+
+  #turn(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const begin = () => {
+        signal.removeEventListener('abort', abort)
+        resolve()
+      }
+      const abort = () => {
+        this.#waiting.splice(this.#waiting.indexOf(begin), 1)
+        reject(signal.reason)
+      }
+      this.#waiting.push(begin)
+      signal.addEventListener('abort', abort, { once: true })
+    })
+  }
+}

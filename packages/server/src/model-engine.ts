@@ -1,0 +1,368 @@
+/** `openEngine`: an `Engine` for a model of transformers.js. It gives each call a view of the pipeline whose runs share batches with those of other calls. */
+import type { Adapter } from '@fourierft/core'
+import {
+  attach,
+  type DividedAdapter,
+  type ModelAdapters,
+  type ModelPart,
+  type RunArguments,
+  type Serving,
+} from '@fourierft/transformers/host'
+import type { InferenceSession } from 'onnxruntime-common'
+import { AdapterCache, type AdapterCacheEvents } from './adapter-cache.js'
+import { adapterNotFound } from './adapter-name.js'
+import { Batcher, type BatchFacts } from './batcher.js'
+import { CallSlots } from './call-slots.js'
+import type { CallOptions, Engine, Joining, ListedAdapter, Pipe } from './engine.js'
+import { ServerError } from './errors.js'
+import { type Group, Groups } from './groups.js'
+import type { Metrics } from './metrics.js'
+import { probe } from './probe.js'
+import { Layouts, ResidentAdapter } from './resident-adapter.js'
+import { functionResolver } from './resolver/function.js'
+import type { FoundAdapter, Resolver } from './resolver/resolver.js'
+import { unlessAborted } from './unless-aborted.js'
+
+export interface EngineOptions {
+  /** The name of the base model in the APIs. Default: the name or path from which it was loaded. */
+  readonly name?: string | undefined
+  /** Finds adapters. Without it there is only the base model. */
+  readonly resolver?: Resolver | undefined
+  /** The most bytes of adapters in memory. Default: see `AdapterCache`. */
+  readonly memory?: number | undefined
+  /** Adapters that are loaded at the start and stay in memory. */
+  readonly pinned?: readonly string[] | undefined
+  /** The most rows of a batch. Default 32. */
+  readonly maxBatch?: number | undefined
+  /** The most positions (rows times length) of a batch of several requests. Default 8192. */
+  readonly maxBatchTokens?: number | undefined
+  /** The most requests that wait or run. Default 1024. */
+  readonly maxQueue?: number | undefined
+  /** The most graphs of the model, for adapters of different kinds. Each takes as much memory as the model. Default 8. */
+  readonly maxGroups?: number | undefined
+  /** Whether to use the native kernel; see `attach` of `@fourierft/transformers`. */
+  readonly native?: 'auto' | boolean | undefined
+  readonly metrics?: Metrics | undefined
+  /** Is called after each batch. */
+  readonly onBatch?: ((batch: BatchFacts) => void) | undefined
+}
+
+/** Tasks whose calls run the model many times, and keep a cache for each request. */
+const GENERATING: readonly string[] = [
+  'text-generation',
+  'text2text-generation',
+  'summarization',
+  'translation',
+]
+
+/**
+ * Makes an engine of a pipeline. The pipeline must not be used directly until the engine is closed.
+ *
+ * @throws {FourierFTError} as `attach`; `ServerError` for pinned adapters that cannot be loaded
+ */
+export async function createEngine(pipe: Pipe, options: EngineOptions = {}): Promise<ModelEngine> {
+  const { native = 'auto' } = options
+  const adapters = await attach(pipe as unknown as Parameters<typeof attach>[0], { native })
+  try {
+    return await ModelEngine.open(pipe, adapters, options)
+  } catch (error) {
+    await adapters.detach()
+    throw error
+  }
+}
+
+/** An adapter in memory and the group that runs it. */
+interface Resident {
+  readonly adapter: ResidentAdapter<ModelPart>
+  readonly group: Group
+  readonly bytes: number
+}
+
+export class ModelEngine implements Engine {
+  readonly model: string
+  readonly task: string
+  readonly pipe: Pipe
+  readonly created = Date.now()
+  readonly #adapters: ModelAdapters
+  readonly #serving: Serving
+  readonly #groups: Groups
+  readonly #batcher: Batcher<ResidentAdapter<ModelPart>>
+  readonly #slots: CallSlots
+  readonly #cache: AdapterCache<Resident>
+  readonly #layouts = new Layouts<ModelPart>()
+  readonly #resolver: Resolver | undefined
+  /** The sources of the adapters that `load` added, by name. */
+  readonly #loaded = new Map<string, string>()
+  readonly #loadedResolver = functionResolver((name) => this.#loaded.get(name))
+  #isReady = false
+  #isClosing = false
+
+  private constructor(
+    pipe: Pipe,
+    adapters: ModelAdapters,
+    groups: Groups,
+    {
+      name,
+      resolver,
+      memory,
+      pinned,
+      maxBatch = 32,
+      maxBatchTokens = 8192,
+      maxQueue = 1024,
+      metrics,
+      onBatch,
+    }: EngineOptions,
+  ) {
+    this.pipe = pipe
+    this.task = pipe.task
+    this.model = name ?? pipe.task
+    this.#adapters = adapters
+    this.#serving = adapters.serving
+    this.#groups = groups
+    this.#resolver = resolver
+    this.#slots = new CallSlots({
+      maxCalls: maxQueue,
+      // Each generating call keeps a cache of keys and values.
+      maxRunning: GENERATING.includes(pipe.task) ? maxBatch : maxQueue,
+    })
+    this.#batcher = new Batcher({
+      maxBatch,
+      maxBatchTokens,
+      run: ({ part, group }, perRow, args) => this.#runRows(part, group as Group, perRow, args),
+      onBatch: (batch) => {
+        const { rows, length, filled, seconds } = batch
+        onBatch?.(batch)
+        metrics?.batchRows.observe(rows)
+        metrics?.batchSeconds.observe(seconds)
+        metrics?.tokens.inc(rows * length)
+        metrics?.paddingTokens.inc(rows * length - filled)
+        metrics?.queueLength.set(this.#batcher.waiting)
+        metrics?.groups.set(this.#groups.size)
+      },
+    })
+    this.#cache = new AdapterCache<Resident>({
+      resolver: { find: (name, signal) => this.#find(name, signal) },
+      memory,
+      pinned,
+      make: (name, adapter) => this.#makeResident(name, adapter),
+      ...(metrics && { events: this.#count(metrics) }),
+    })
+  }
+
+  /** Called by `createEngine`. */
+  static async open(pipe: Pipe, adapters: ModelAdapters, options: EngineOptions): Promise<ModelEngine> {
+    const { serving } = adapters
+    const groups = await Groups.open({
+      serving,
+      maxGroups: options.maxGroups ?? 8,
+      probe: (graphs, adapter) =>
+        probe({
+          serving,
+          pipe,
+          labels: adapter?.labels,
+          run: (part, feeds) =>
+            serving.host.runRows(part, graphs?.get(part), [appliedTo(part, adapter)], [
+              feeds,
+            ] as unknown as RunArguments),
+        }),
+    })
+    const engine = new ModelEngine(pipe, adapters, groups, options)
+    for (const name of options.pinned ?? []) await engine.#cache.get(name, new AbortController().signal)
+    engine.#isReady = true
+    return engine
+  }
+
+  get isReady(): boolean {
+    return this.#isReady && !this.#isClosing
+  }
+
+  get joining(): Joining {
+    const joinings = Array.from(this.#groups.base.joinings.values(), ({ joining }) => joining)
+    return (['single', 'equal'] as const).find((joining) => joinings.includes(joining)) ?? 'padded'
+  }
+
+  get signature(): Engine['signature'] {
+    const [part, ...others] = this.#serving.parts
+    if (part === undefined || others.length > 0) return undefined
+    const { inputMetadata, outputMetadata } = part.host.signature
+    return { inputs: inputMetadata, outputs: outputMetadata }
+  }
+
+  async call<T>(name: string | null, work: (pipe: Pipe) => Promise<T>, { signal }: CallOptions): Promise<T> {
+    return this.#enter(name, signal, (resident, group) => {
+      const view = this.#serving.view(
+        (part, args) => this.#submit(part, resident, group, args, signal),
+        resident?.labels,
+      )
+      return work(view as unknown as Pipe)
+    })
+  }
+
+  async run(
+    name: string | null,
+    feeds: InferenceSession.FeedsType,
+    { signal }: CallOptions,
+  ): Promise<InferenceSession.ReturnType> {
+    const [part, ...others] = this.#serving.parts
+    if (part === undefined || others.length > 0)
+      throw new ServerError(
+        'unsupported_task',
+        'the model has several sessions, so its tensors cannot be fed directly',
+      )
+    return this.#enter(name, signal, (resident, group) =>
+      this.#submit(part, resident, group, [feeds] as unknown as RunArguments, signal),
+    )
+  }
+
+  async prepare(name: string, { signal }: CallOptions): Promise<void> {
+    this.#checkOpen()
+    await this.#residentOf(name, signal)
+  }
+
+  async list(): Promise<readonly ListedAdapter[]> {
+    const listed = (await this.#resolver?.list?.()) ?? []
+    const modified = new Map<string, number | undefined>(listed.map((found) => [found.name, found.modified]))
+    for (const name of [...this.#loaded.keys(), ...this.#cache.names()])
+      if (!modified.has(name)) modified.set(name, undefined)
+    return Array.from(modified, ([name, modified]) => ({
+      name,
+      modified,
+      isResident: this.#cache.isResident(name),
+      isPinned: this.#cache.isPinned(name),
+    }))
+  }
+
+  async load(name: string, source: string, { signal }: CallOptions): Promise<void> {
+    this.#checkOpen()
+    const old = this.#loaded.get(name)
+    this.#loaded.set(name, source)
+    this.#cache.forget(name)
+    try {
+      await this.#residentOf(name, signal)
+    } catch (error) {
+      if (old === undefined) this.#loaded.delete(name)
+      else this.#loaded.set(name, old)
+      throw error
+    }
+  }
+
+  async unload(name: string): Promise<void> {
+    if (!this.#loaded.delete(name)) throw adapterNotFound(name)
+    this.#cache.forget(name)
+  }
+
+  async close(gracePeriod = 30_000): Promise<void> {
+    if (this.#isClosing) return
+    this.#isClosing = true
+    await this.#slots.close(gracePeriod)
+    await this.#adapters.detach()
+  }
+
+  /** Finds an adapter: one that was loaded by name, or one of the resolver's. */
+  async #find(name: string, signal: AbortSignal): Promise<FoundAdapter | undefined> {
+    const loaded = await this.#loadedResolver.find(name, signal)
+    return loaded ?? this.#resolver?.find(name, signal)
+  }
+
+  #count(metrics: Metrics): AdapterCacheEvents<Resident> {
+    const update = () => {
+      metrics.residentAdapters.set(this.#cache.size)
+      metrics.residentBytes.set(this.#cache.bytes)
+      metrics.groups.set(this.#groups.size)
+    }
+    return {
+      hit: () => metrics.adapterLookups.inc({ result: 'hit' }),
+      miss: () => metrics.adapterLookups.inc({ result: 'miss' }),
+      loaded: (_, seconds, result) => {
+        metrics.adapterLoads.inc({ result })
+        metrics.adapterLoadSeconds.observe(seconds)
+        update()
+      },
+      removed: (_, __, reason) => {
+        if (reason === 'evicted') metrics.adapterEvictions.inc()
+        update()
+      },
+    }
+  }
+
+  #checkOpen(): void {
+    if (this.#isClosing)
+      throw new ServerError('shutting_down', 'the server is shutting down', { retryAfter: 5 })
+  }
+
+  /** Begins a call: waits for a slot, loads the adapter, and keeps its group open until the call ends. */
+  async #enter<T>(
+    name: string | null,
+    signal: AbortSignal,
+    work: (adapter: ResidentAdapter<ModelPart> | null, group: Group) => Promise<T>,
+  ): Promise<T> {
+    this.#checkOpen()
+    signal.throwIfAborted()
+    return this.#slots.run(signal, async () => {
+      const resident = name === null ? undefined : await this.#residentOf(name, signal)
+      const group = resident?.group ?? this.#groups.base
+      group.users++
+      try {
+        return await unlessAborted(work(resident?.adapter ?? null, group), signal)
+      } finally {
+        group.users--
+        group.lastUse = performance.now()
+      }
+    })
+  }
+
+  async #residentOf(name: string, signal: AbortSignal): Promise<Resident> {
+    for (;;) {
+      const resident = await this.#cache.get(name, signal)
+      if (!resident.group.isClosed) return resident
+      this.#cache.forget(name)
+    }
+  }
+
+  async #makeResident(name: string, source: Adapter): Promise<Resident> {
+    const { host } = this.#serving
+    const divided = await host.match(name, source)
+    const group = await this.#groups.groupFor(divided)
+    const adapter = new ResidentAdapter(name, divided, this.#layouts)
+    return { adapter, group, bytes: adapter.bytes }
+  }
+
+  #submit(
+    part: ModelPart,
+    adapter: ResidentAdapter<ModelPart> | null,
+    group: Group,
+    args: RunArguments,
+    signal: AbortSignal,
+  ): Promise<InferenceSession.ReturnType> {
+    return this.#batcher.run({
+      part,
+      group,
+      joiner: group.joinings.get(part)?.joiner,
+      heads: adapter?.headSizes(part) ?? '',
+      args,
+      adapter,
+      signal,
+    })
+  }
+
+  #runRows(
+    part: ModelPart,
+    group: Group,
+    perRow: readonly (ResidentAdapter<ModelPart> | null)[],
+    args: RunArguments,
+  ): Promise<InferenceSession.ReturnType> {
+    const applied = new Map(
+      perRow.map((adapter) => {
+        const share = adapter?.shares.get(part)
+        return [adapter, share ? { adapter: share, scale: 1 } : null]
+      }),
+    )
+    const rows = perRow.map((adapter) => applied.get(adapter) ?? null)
+    return this.#serving.host.runRows(part, group.graphs?.get(part), rows, args)
+  }
+}
+
+function appliedTo(part: ModelPart, adapter: DividedAdapter | undefined) {
+  const share = adapter?.shares.get(part)
+  return share ? { adapter: share, scale: 1 } : null
+}
