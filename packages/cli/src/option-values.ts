@@ -77,3 +77,26 @@ export function parseNames(text: string): readonly string[] {
   if (names.includes('')) throw new InvalidArgumentError('Expected names, separated by commas: query,value.')
   return names
 }
+
+export function parsePort(text: string): number {
+  const value = Number(text)
+  if (!/^\d{1,5}$/.test(text) || value > 65535)
+    throw new InvalidArgumentError('Expected a port from 0 to 65535.')
+  return value
+}
+
+const UNITS: ReadonlyMap<string, number> = new Map([
+  ['', 1],
+  ['KB', 1e3],
+  ['MB', 1e6],
+  ['GB', 1e9],
+])
+
+/** Parses a size: bytes, or with a unit. */
+export function parseBytes(text: string): number {
+  const [, number = '', unit = ''] = /^(\d+(?:\.\d+)?)\s*([KMG]B)?$/i.exec(text) ?? []
+  const value = Math.round(Number(number) * (UNITS.get(unit.toUpperCase()) ?? 1))
+  if (number === '' || !Number.isSafeInteger(value) || value < 1)
+    throw new InvalidArgumentError('Expected bytes, such as 500MB or 2GB.')
+  return value
+}

@@ -30,6 +30,8 @@ export interface BatcherInit<A> {
   readonly maxBatch: number
   /** The most rows times length of a batch of several runs. */
   readonly maxBatchTokens: number
+  /** Returns how many calls will soon submit a run: calls that generate, between two steps. Default: none. */
+  readonly expected?: () => number
   /** Is called after each batch. */
   readonly onBatch?: (batch: BatchFacts) => void
 }
@@ -52,6 +54,8 @@ interface Entry<A> extends WaitingRun<A> {
   readonly reject: (error: unknown) => void
 }
 
+/** The most turns of the event loop for which a batch waits for runs that are expected. */
+const MAX_TURNS = 4
 /** The largest share of padding in a batch. */
 const MAX_PADDING = 0.2
 
@@ -86,6 +90,10 @@ export class Batcher<A> {
     })
   }
 
+  get #isIncomplete(): boolean {
+    return this.#waiting.length > 0 && this.#waiting.length < (this.#init.expected?.() ?? 0)
+  }
+
   #wake(): void {
     if (this.#isRunning) return
     this.#isRunning = true
@@ -96,7 +104,8 @@ export class Batcher<A> {
     try {
       for (;;) {
         // Calls that received results submit their next runs, and sockets are read, before the next batch is chosen.
-        await new Promise((done) => setImmediate(done))
+        for (let turn = 0; turn === 0 || (turn < MAX_TURNS && this.#isIncomplete); turn++)
+          await new Promise((done) => setImmediate(done))
         const batch = this.#take()
         if (batch.length === 0) return
         await this.#runBatch(batch)

@@ -23,6 +23,11 @@ export class CallSlots {
     this.#init = init
   }
 
+  /** The calls that run. */
+  get running(): number {
+    return this.#running
+  }
+
   /** The calls that run or wait. */
   get size(): number {
     return this.#running + this.#waiting.length

@@ -1,1 +1,14 @@
-export {}
+/** Table of contents of `@fourierft/server`. */
+export type { BatchFacts } from './batcher.js'
+export type { CallOptions, Engine, Joining, ListedAdapter, Pipe } from './engine.js'
+export { ServerError, type ServerErrorCode } from './errors.js'
+export { createHandler, type Handler, type HandlerOptions } from './handler.js'
+export type { Logger } from './log.js'
+export { Metrics } from './metrics.js'
+export { createEngine, type EngineOptions } from './model-engine.js'
+export { type ListenOptions, listen, type RunningServer } from './node.js'
+export { type FolderOptions, folderResolver } from './resolver/folder.js'
+export { type FindAdapter, type FunctionOptions, functionResolver } from './resolver/function.js'
+export { type HubResolverOptions, hubResolver } from './resolver/hub.js'
+export { type FoundAdapter, type ListedName, type Resolver, resolverOf } from './resolver/resolver.js'
+export { type ServeOptions, serve } from './serve.js'

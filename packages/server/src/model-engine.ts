@@ -8,6 +8,7 @@ import {
   type RunArguments,
   type Serving,
 } from '@fourierft/transformers/host'
+import { env, LogLevel } from '@huggingface/transformers'
 import type { InferenceSession } from 'onnxruntime-common'
 import { AdapterCache, type AdapterCacheEvents } from './adapter-cache.js'
 import { adapterNotFound } from './adapter-name.js'
@@ -24,7 +25,7 @@ import type { FoundAdapter, Resolver } from './resolver/resolver.js'
 import { unlessAborted } from './unless-aborted.js'
 
 export interface EngineOptions {
-  /** The name of the base model in the APIs. Default: the name or path from which it was loaded. */
+  /** The name of the base model in the APIs. Default: the task of the pipeline. */
   readonly name?: string | undefined
   /** Finds adapters. Without it there is only the base model. */
   readonly resolver?: Resolver | undefined
@@ -56,12 +57,15 @@ const GENERATING: readonly string[] = [
 ]
 
 /**
- * Makes an engine of a pipeline. The pipeline must not be used directly until the engine is closed.
+ * Makes an engine of a pipeline. The pipeline must not be used directly until the engine is closed. Turns the logs of transformers.js off, because they contain the
+ * inputs of failed runs.
  *
  * @throws {FourierFTError} as `attach`; `ServerError` for pinned adapters that cannot be loaded
  */
 export async function createEngine(pipe: Pipe, options: EngineOptions = {}): Promise<ModelEngine> {
   const { native = 'auto' } = options
+  // transformers.js logs the inputs of runs that fail.
+  env.logLevel = LogLevel.NONE
   const adapters = await attach(pipe as unknown as Parameters<typeof attach>[0], { native })
   try {
     return await ModelEngine.open(pipe, adapters, options)
@@ -120,14 +124,16 @@ export class ModelEngine implements Engine {
     this.#serving = adapters.serving
     this.#groups = groups
     this.#resolver = resolver
+    const isGenerating = GENERATING.includes(pipe.task)
     this.#slots = new CallSlots({
       maxCalls: maxQueue,
       // Each generating call keeps a cache of keys and values.
-      maxRunning: GENERATING.includes(pipe.task) ? maxBatch : maxQueue,
+      maxRunning: isGenerating ? maxBatch : maxQueue,
     })
     this.#batcher = new Batcher({
       maxBatch,
       maxBatchTokens,
+      ...(isGenerating && { expected: () => this.#slots.running }),
       run: ({ part, group }, perRow, args) => this.#runRows(part, group as Group, perRow, args),
       onBatch: (batch) => {
         const { rows, length, filled, seconds } = batch

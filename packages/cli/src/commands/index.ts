@@ -11,12 +11,14 @@ import { addEvaluateCommand } from './evaluate.js'
 import { addInspectCommand } from './inspect.js'
 import { addMergeCommand } from './merge.js'
 import { addParamsCommand } from './params.js'
+import { addServeCommand } from './serve.js'
 import { addTrainCommand } from './train.js'
 
 const EXAMPLES = `
 Examples:
   $ fourierft train --model ./minilm --data train.jsonl --out ./mine
   $ fourierft evaluate --model ./minilm --adapter ./mine --data test.jsonl
+  $ fourierft serve ./minilm --adapters ./adapters
   $ fourierft inspect my-adapter
   $ fourierft delta my-adapter --module encoder.0.query --out delta.safetensors
   $ fourierft entries --shape 768,768 --n 1000 --seed 2024 --json
@@ -32,7 +34,7 @@ Results go to standard output. A failure is one line on standard error: fourierf
 /** Returns the program with all commands. It runs, prints and exits only in `parseAsync`. */
 export function createProgram(output: Output): Command {
   const program = new Command('fourierft')
-    .description('Train, measure, inspect and convert FourierFT adapters, and check backends.')
+    .description('Train, measure, serve, inspect and convert FourierFT adapters, and check backends.')
     .version(packageVersion())
     .addHelpText('after', EXAMPLES)
     .exitOverride()
@@ -43,6 +45,7 @@ export function createProgram(output: Output): Command {
     })
   addTrainCommand(program, output)
   addEvaluateCommand(program, output)
+  addServeCommand(program, output)
   addInspectCommand(program, output)
   addDeltaCommand(program, output)
   addEntriesCommand(program, output)
