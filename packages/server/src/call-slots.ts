@@ -47,16 +47,18 @@ export class CallSlots {
           retryAfter: Math.min(60, Math.max(1, Math.ceil(this.size * this.#seconds))),
         },
       )
-    if (this.#running >= this.#init.maxRunning) await this.#turn(signal)
-    this.#running++
+    // A call that waited gets the slot of the call that ended.
+    if (this.#running < this.#init.maxRunning) this.#running++
+    else await this.#turn(signal)
     const start = performance.now()
     try {
       return await work()
     } finally {
       const seconds = (performance.now() - start) / 1000 / this.#running
       this.#seconds += NEWEST * (seconds - this.#seconds)
-      this.#running--
-      this.#waiting.shift()?.()
+      const next = this.#waiting.shift()
+      if (next) next()
+      else this.#running--
       if (this.size === 0) this.#onIdle?.()
     }
   }

@@ -1,7 +1,8 @@
 /**
- * `Groups`: the graphs of a model. Adapters with the same entries, targets and replaced layers share one graph. Others get a graph of their own, so that one
- * adapter with another seed does not make the coefficients of all others longer.
+ * `Groups`: the graphs of a model. Adapters whose layers of one shape have the same entries share one graph, which has the layers of all of them. Others
+ * get a graph of their own, so that one adapter with another seed does not make the coefficients of all others longer.
  */
+import { type Entries, entriesDigest, FourierFTError } from '@fourierft/core'
 import type { DividedAdapter, MergedParts, ModelPart, Serving } from '@fourierft/transformers/host'
 import { ServerError } from './errors.js'
 import type { PartJoining } from './probe.js'
@@ -9,8 +10,10 @@ import type { PartJoining } from './probe.js'
 /** One graph for each part of the model. */
 export interface Group {
   /** Undefined for the model's own graphs. */
-  readonly graphs: MergedParts | undefined
-  readonly joinings: ReadonlyMap<ModelPart, PartJoining>
+  graphs: MergedParts | undefined
+  joinings: ReadonlyMap<ModelPart, PartJoining>
+  /** An adapter for each set of layers that the graph was made for. */
+  kinds: readonly DividedAdapter[]
   /** The calls that use the group. */
   users: number
   /** Time of the last use, in milliseconds of `performance.now`. */
@@ -39,8 +42,6 @@ export class Groups {
   readonly #groups: Group[] = []
   #opening: Promise<unknown> = Promise.resolve()
   #waiting = 0
-  /** Whether the model's own graph has got the slots of the first adapter. */
-  #hasSlots = false
 
   private constructor(init: GroupsInit, first: Group) {
     this.#init = init
@@ -49,7 +50,7 @@ export class Groups {
 
   /** Tests the model's own graph. */
   static async open(init: GroupsInit): Promise<Groups> {
-    return new Groups(init, newGroup(undefined, await init.probe(undefined, undefined)))
+    return new Groups(init, newGroup(undefined, await init.probe(undefined, undefined), []))
   }
 
   get size(): number {
@@ -83,24 +84,44 @@ export class Groups {
 
   #find(adapter: DividedAdapter): Group | undefined {
     const { host } = this.#init.serving
-    return this.#groups.find(({ graphs }) =>
-      graphs ? host.servedBy(graphs, adapter) : this.#hasSlots && host.serves(adapter),
+    return this.#groups.find(({ graphs, kinds }) =>
+      graphs ? host.servedBy(graphs, adapter) : kinds.length > 0 && host.serves(adapter),
     )
   }
 
   async #open(adapter: DividedAdapter): Promise<Group> {
+    const base = this.#groups[0] as Group
+    if (base.kinds.length === 0) return this.#extend(base, adapter)
+    const compatible = this.#groups.find(({ kinds }) => kinds.every((kind) => canShare(kind, adapter)))
+    // One graph cannot have a branch of a layer that another adapter replaces by a layer of another size.
+    if (compatible)
+      return this.#extend(compatible, adapter).catch((error) => {
+        if (FourierFTError.isInstance(error) && error.code === 'UNSUPPORTED') return this.#openOwn(adapter)
+        throw error
+      })
+    return this.#openOwn(adapter)
+  }
+
+  /** Opens a new graph of a group, which also has the layers of this adapter. */
+  async #extend(group: Group, adapter: DividedAdapter): Promise<Group> {
     const { serving, probe } = this.#init
-    if (!this.#hasSlots) {
-      await serving.host.rebuild([adapter])
-      this.#hasSlots = true
-      const group = newGroup(undefined, await probe(undefined, adapter))
-      this.#groups[0] = group
-      return group
-    }
+    const kinds = [...group.kinds, adapter]
+    const old = group.graphs
+    if (group === this.base) await serving.host.rebuild(kinds)
+    else group.graphs = await serving.host.openGraphs(kinds)
+    group.kinds = kinds
+    // Runs that have begun keep the old graphs.
+    if (old) serving.host.discard(old)
+    group.joinings = await probe(group.graphs, adapter)
+    return group
+  }
+
+  async #openOwn(adapter: DividedAdapter): Promise<Group> {
+    const { serving, probe } = this.#init
     this.#makeRoom()
-    const graphs = await serving.host.openGraphs(adapter)
+    const graphs = await serving.host.openGraphs([adapter])
     try {
-      const group = newGroup(graphs, await probe(graphs, adapter))
+      const group = newGroup(graphs, await probe(graphs, adapter), [adapter])
       this.#groups.push(group)
       return group
     } catch (error) {
@@ -131,6 +152,47 @@ export class Groups {
   }
 }
 
-function newGroup(graphs: MergedParts | undefined, joinings: Group['joinings']): Group {
-  return { graphs, joinings, users: 0, lastUse: performance.now(), isClosed: false }
+function newGroup(graphs: Group['graphs'], joinings: Group['joinings'], kinds: Group['kinds']): Group {
+  return { graphs, joinings, kinds, users: 0, lastUse: performance.now(), isClosed: false }
+}
+
+/**
+ * Whether two adapters can share a graph in which no coefficients become longer: their layers of one shape have the same entries. Adapters without a common
+ * shape must have the same recipes, because others that have both shapes will follow.
+ */
+function canShare(a: DividedAdapter, b: DividedAdapter): boolean {
+  const [ofA, ofB] = [entriesByShape(a), entriesByShape(b)]
+  const common = [...ofA.keys()].filter((shape) => ofB.has(shape))
+  if (common.length === 0) return isSame(recipesOf(a), recipesOf(b))
+  return common.every((shape) => isSame(ofA.get(shape), ofB.get(shape)))
+}
+
+function isSame(a: ReadonlySet<string> = new Set(), b: ReadonlySet<string> = new Set()): boolean {
+  return a.size === b.size && [...a].every((text) => b.has(text))
+}
+
+/** The digests of the entries of the layers of each shape. */
+function entriesByShape(adapter: DividedAdapter): ReadonlyMap<string, ReadonlySet<string>> {
+  const found = new Map<string, Set<string>>()
+  for (const entries of entriesOf(adapter)) {
+    const shape = String(entries.shape)
+    found.set(shape, (found.get(shape) ?? new Set()).add(entriesDigest(entries)))
+  }
+  return found
+}
+
+function recipesOf(adapter: DividedAdapter): Set<string> {
+  return new Set(
+    Array.from(entriesOf(adapter), ({ recipe, n }) =>
+      Object.entries({ ...recipe, n })
+        .map(([key, value]) => `${key}=${value}`)
+        .join(),
+    ),
+  )
+}
+
+function entriesOf({ shares }: DividedAdapter): Set<Entries> {
+  return new Set(
+    [...shares.values()].flatMap(({ layers }) => Array.from(layers.values(), ({ entries }) => entries)),
+  )
 }

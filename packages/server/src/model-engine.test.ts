@@ -1,4 +1,5 @@
 /** Answers of the engine, with many calls at the same time, compared with the pipeline alone, for real exports of seven architectures. */
+import { setMaxListeners } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -17,6 +18,7 @@ env.allowRemoteModels = false
 env.logLevel = LogLevel.ERROR
 
 const signal = new AbortController().signal
+setMaxListeners(0, signal)
 const root = mkdtempSync(join(tmpdir(), 'fourierft-'))
 afterAll(() => rmSync(root, { recursive: true, force: true }))
 

@@ -1,7 +1,9 @@
 /** `openEngine`: an `Engine` for a model of transformers.js. It gives each call a view of the pipeline whose runs share batches with those of other calls. */
 import type { Adapter } from '@fourierft/core'
 import {
+  type ApplicableAdapter,
   attach,
+  type ClassLabels,
   type DividedAdapter,
   type ModelAdapters,
   type ModelPart,
@@ -75,6 +77,9 @@ export async function createEngine(pipe: Pipe, options: EngineOptions = {}): Pro
   }
 }
 
+/** An adapter as runs need it, part by part. */
+type Shares = ReadonlyMap<ModelPart, ApplicableAdapter>
+
 /** An adapter in memory and the group that runs it. */
 interface Resident {
   readonly adapter: ResidentAdapter<ModelPart>
@@ -90,7 +95,7 @@ export class ModelEngine implements Engine {
   readonly #adapters: ModelAdapters
   readonly #serving: Serving
   readonly #groups: Groups
-  readonly #batcher: Batcher<ResidentAdapter<ModelPart>>
+  readonly #batcher: Batcher<Shares>
   readonly #slots: CallSlots
   readonly #cache: AdapterCache<Resident>
   readonly #layouts = new Layouts<ModelPart>()
@@ -195,11 +200,8 @@ export class ModelEngine implements Engine {
   }
 
   async call<T>(name: string | null, work: (pipe: Pipe) => Promise<T>, { signal }: CallOptions): Promise<T> {
-    return this.#enter(name, signal, (resident, group) => {
-      const view = this.#serving.view(
-        (part, args) => this.#submit(part, resident, group, args, signal),
-        resident?.labels,
-      )
+    return this.#enter(name, signal, (shares, group, labels) => {
+      const view = this.#serving.view((part, args) => this.#submit(part, shares, group, args, signal), labels)
       return work(view as unknown as Pipe)
     })
   }
@@ -215,8 +217,8 @@ export class ModelEngine implements Engine {
         'unsupported_task',
         'the model has several sessions, so its tensors cannot be fed directly',
       )
-    return this.#enter(name, signal, (resident, group) =>
-      this.#submit(part, resident, group, [feeds] as unknown as RunArguments, signal),
+    return this.#enter(name, signal, (shares, group) =>
+      this.#submit(part, shares, group, [feeds] as unknown as RunArguments, signal),
     )
   }
 
@@ -300,7 +302,7 @@ export class ModelEngine implements Engine {
   async #enter<T>(
     name: string | null,
     signal: AbortSignal,
-    work: (adapter: ResidentAdapter<ModelPart> | null, group: Group) => Promise<T>,
+    work: (shares: Shares | null, group: Group, labels: ClassLabels | undefined) => Promise<T>,
   ): Promise<T> {
     this.#checkOpen()
     signal.throwIfAborted()
@@ -309,7 +311,8 @@ export class ModelEngine implements Engine {
       const group = resident?.group ?? this.#groups.base
       group.users++
       try {
-        return await unlessAborted(work(resident?.adapter ?? null, group), signal)
+        const { shares = null, labels } = resident?.adapter ?? {}
+        return await unlessAborted(work(shares, group, labels), signal)
       } finally {
         group.users--
         group.lastUse = performance.now()
@@ -335,7 +338,7 @@ export class ModelEngine implements Engine {
 
   #submit(
     part: ModelPart,
-    adapter: ResidentAdapter<ModelPart> | null,
+    adapter: Shares | null,
     group: Group,
     args: RunArguments,
     signal: AbortSignal,
@@ -344,7 +347,7 @@ export class ModelEngine implements Engine {
       part,
       group,
       joiner: group.joinings.get(part)?.joiner,
-      heads: adapter?.headSizes(part) ?? '',
+      heads: headSizes(adapter?.get(part)),
       args,
       adapter,
       signal,
@@ -354,16 +357,13 @@ export class ModelEngine implements Engine {
   #runRows(
     part: ModelPart,
     group: Group,
-    perRow: readonly (ResidentAdapter<ModelPart> | null)[],
+    perRow: readonly (Shares | null)[],
     args: RunArguments,
   ): Promise<InferenceSession.ReturnType> {
-    const applied = new Map(
-      perRow.map((adapter) => {
-        const share = adapter?.shares.get(part)
-        return [adapter, share ? { adapter: share, scale: 1 } : null]
-      }),
-    )
-    const rows = perRow.map((adapter) => applied.get(adapter) ?? null)
+    const rows = perRow.map((shares) => {
+      const adapter = shares?.get(part)
+      return adapter ? { adapter, scale: 1 } : null
+    })
     return this.#serving.host.runRows(part, group.graphs?.get(part), rows, args)
   }
 }
@@ -371,4 +371,11 @@ export class ModelEngine implements Engine {
 function appliedTo(part: ModelPart, adapter: DividedAdapter | undefined) {
   const share = adapter?.shares.get(part)
   return share ? { adapter: share, scale: 1 } : null
+}
+
+/** The sizes of the layers that an adapter replaces in a part. Rows of one batch must agree in them. */
+function headSizes(adapter: ApplicableAdapter | undefined): string {
+  return Array.from(adapter?.replacedModules ?? [], ([key, { weight }]) => `${key}:${weight.length}`).join(
+    ' ',
+  )
 }

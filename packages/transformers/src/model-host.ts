@@ -148,14 +148,19 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
   }
 
   /**
-   * Opens graphs for adapters that need the same slots as this one, beside the model's own graphs: one for each part in which the adapter has layers.
-   * `discard` closes them.
+   * Opens graphs for these adapters, and all that need the same slots, beside the model's own graphs: one for each part in which they have layers. `discard`
+   * closes them.
+   *
+   * @throws {FourierFTError} as `rebuild`; then no graph stays open
    */
-  openGraphs({ shares }: DividedAdapter): Promise<MergedParts> {
+  openGraphs(adapters: readonly DividedAdapter[]): Promise<MergedParts> {
     return this.#files.during(async () => {
       const graphs = new Map<ModelPart, SharedGraph>()
       try {
-        for (const [part, share] of shares) graphs.set(part, await part.host.openGraph([share]))
+        for (const part of this.#parts) {
+          const shares = sharesOf(part, adapters)
+          if (shares.length > 0) graphs.set(part, await part.host.openGraph(shares))
+        }
       } catch (error) {
         this.discard(graphs)
         throw error

@@ -1,0 +1,77 @@
+/** The answer to a failed request: its status, and the fields of OpenAI's error object. Nothing internal leaves the server. */
+import { FourierFTError } from '@fourierft/core'
+import { ClientGoneError } from './apis/context.js'
+import { ServerError } from './errors.js'
+
+/** Thrown for a prompt that does not fit the model. OpenAI's code for it is `context_length_exceeded`. */
+export class ContextLengthError extends ServerError {
+  constructor(length: number, limit: number, param: string) {
+    super(
+      'invalid_value',
+      `the prompt has ${length} tokens; the model's context has ${limit}, and one is needed for the answer`,
+      {
+        param,
+      },
+    )
+  }
+}
+
+export interface ApiError {
+  readonly status: number
+  readonly message: string
+  readonly code: string
+  readonly param: string | null
+  /** OpenAI's `type`. */
+  readonly type: string
+  /** Seconds, for `Retry-After`. */
+  readonly retryAfter: number | undefined
+}
+
+function typeOf(status: number): string {
+  if (status >= 500) return 'server_error'
+  if (status === 401) return 'authentication_error'
+  return status === 429 ? 'rate_limit_error' : 'invalid_request_error'
+}
+
+/** Translates whatever was thrown. What is not known is a 500 that only names the request. */
+export function describeError(error: unknown, requestId: string): ApiError {
+  const answer = (status: number, code: string, message: string, rest: Partial<ApiError> = {}): ApiError => ({
+    status,
+    message,
+    code,
+    type: typeOf(status),
+    param: null,
+    retryAfter: undefined,
+    ...rest,
+  })
+  if (error instanceof ServerError && error.code !== 'internal_error') {
+    const code = error instanceof ContextLengthError ? 'context_length_exceeded' : error.code
+    const wait = error.status === 429 || error.status === 503 ? (error.retryAfter ?? 1) : error.retryAfter
+    return answer(error.status, code, error.message, { param: error.param ?? null, retryAfter: wait })
+  }
+  if (error instanceof ClientGoneError) return answer(499, 'client_closed_request', error.message)
+  if (FourierFTError.isInstance(error) && error.code === 'INVALID_OPTION') {
+    return answer(400, 'invalid_value', error.message, { param: error.details.option ?? null })
+  }
+  if (FourierFTError.isInstance(error) && !OUR_FAULT.has(error.code)) {
+    return answer(422, 'invalid_adapter', error.message, { param: 'model' })
+  }
+  return answer(500, 'internal_error', `the server failed; its log has the cause under the id ${requestId}`)
+}
+
+/** Codes of `FourierFTError` that do not blame the files of an adapter. */
+const OUR_FAULT: ReadonlySet<string> = new Set(['IO_ERROR', 'INVALID_ONNX', 'ADAPTER_EXISTS', 'UNSUPPORTED'])
+
+/** OpenAI's JSON for an error. */
+export function errorBody({ message, type, param, code }: ApiError): {
+  error: { message: string; type: string; param: string | null; code: string }
+} {
+  return { error: { message, type, param, code } }
+}
+
+export function errorHeaders({ status, retryAfter }: ApiError): Record<string, string> {
+  return {
+    ...(retryAfter !== undefined && { 'retry-after': String(Math.ceil(retryAfter)) }),
+    ...(status === 401 && { 'www-authenticate': 'Bearer' }),
+  }
+}
