@@ -56,8 +56,6 @@ interface Entry<A> extends WaitingRun<A> {
 
 /** The most turns of the event loop for which a batch waits for runs that are expected. */
 const MAX_TURNS = 4
-/** The largest share of padding in a batch. */
-const MAX_PADDING = 0.2
 
 export class Batcher<A> {
   readonly #init: BatcherInit<A>
@@ -125,6 +123,7 @@ export class Batcher<A> {
     let used = oldest.rows * oldest.length
     let longest = oldest.length
     if (oldest.key !== undefined) {
+      const maxShare = oldest.joiner?.plan.padding?.maxShare ?? 0
       const distance = ({ length }: Entry<A>) => Math.abs(length - oldest.length)
       const candidates = this.#waiting
         .filter((entry) => entry !== oldest && canJoin(entry, oldest))
@@ -134,7 +133,7 @@ export class Batcher<A> {
         const length = Math.max(longest, entry.length)
         const tokens = (rows + entry.rows) * length
         const filled = used + entry.rows * entry.length
-        if (tokens > this.#init.maxBatchTokens || tokens - filled > MAX_PADDING * tokens) continue
+        if (tokens > this.#init.maxBatchTokens || tokens - filled > maxShare * tokens) continue
         batch.push(entry)
         rows += entry.rows
         used = filled

@@ -19,6 +19,8 @@ export interface Padding {
   readonly lengthInput: string
   /** The values of padding, if not 0. */
   readonly values: Readonly<Record<string, bigint>>
+  /** The largest share of padding in a batch. */
+  readonly maxShare: number
 }
 
 /** The shapes of a session's values, as far as joining needs them. */
@@ -33,6 +35,11 @@ export interface JoinPlan {
 
 /** Inputs that are not batched and have more numbers than this are not compared: such runs are not joined. */
 const MAX_SHARED = 64
+
+/** Padded tokens cost as much as others. */
+const MAX_PADDED_TOKENS = 0.2
+/** A padded cache costs its copy and its part of the attention, but no linear layer. */
+const MAX_PADDED_CACHE = 0.5
 
 const MASK = 'attention_mask'
 const IDS = 'input_ids'
@@ -83,7 +90,13 @@ function paddingsOf(
     }
     const lengthInput = (caches[0] as [string, unknown])[0]
     // `GroupQueryAttention` counts the mask, and expects the cache at the left.
-    return (['left', 'right'] as const).map((side) => ({ side, axes, lengthInput, values: {} }))
+    return (['left', 'right'] as const).map((side) => ({
+      side,
+      axes,
+      lengthInput,
+      values: {},
+      maxShare: MAX_PADDED_CACHE,
+    }))
   }
   // Some exporters give the same length two names.
   const lengths = [mask[1], shapes.get(IDS)?.[1]]
@@ -94,7 +107,7 @@ function paddingsOf(
     if (found[0] !== undefined) axes.set(name, found[0])
   }
   const values = padToken === undefined ? {} : { [IDS]: BigInt(padToken) }
-  return [{ side: 'right', axes, lengthInput: MASK, values }]
+  return [{ side: 'right', axes, lengthInput: MASK, values, maxShare: MAX_PADDED_TOKENS }]
 }
 
 function mostFrequent(names: readonly string[]): string | undefined {

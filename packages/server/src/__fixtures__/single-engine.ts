@@ -17,13 +17,18 @@ export interface SingleEngine extends Engine {
   idle(): Promise<unknown>
 }
 
-export async function openSingleEngine(task: Parameters<typeof pipeline>[0], model: string): Promise<SingleEngine> {
-  env.localModelPath = MODELS
+/** @param root the folder of the model; others than `MODELS` have no adapters */
+export async function openSingleEngine(
+  task: Parameters<typeof pipeline>[0],
+  model: string,
+  root = MODELS,
+): Promise<SingleEngine> {
+  env.localModelPath = root
   env.allowRemoteModels = false
   env.logLevel = LogLevel.ERROR
   const pipe = (await pipeline(task, model, { dtype: 'fp32' })) as unknown as Pipe
   const adapters = await attach(pipe as unknown as Parameters<typeof attach>[0], { native: false })
-  const known = new Set(['adapter-a', 'adapter-b'])
+  const known = new Set(root === MODELS ? ['adapter-a', 'adapter-b'] : [])
   for (const name of known) await adapters.loadAdapter(`${MODELS}${model}/${name}`, { name })
   let last: Promise<unknown> = Promise.resolve()
   let running = 0
