@@ -9,11 +9,11 @@ import {
   type FourierFTOptions,
 } from '@fourierft/core'
 import type { Trainable, TrainableSession } from '@fourierft/onnxruntime/host'
-import type { PreTrainedModel } from '@huggingface/transformers'
+import type { PreTrainedModel, PretrainedConfig } from '@huggingface/transformers'
 import type { InferenceSession } from 'onnxruntime-common'
 import { overrideCalls, viewOf } from './call-views.js'
 import { checkOptions } from './check-options.js'
-import { type ClassLabels, configWithLabels, labelsInCall, withLabels } from './class-labels.js'
+import { type ClassLabels, configInCall, configWithLabels, labelsOfSum, withLabels } from './class-labels.js'
 import { originOf, type PipelineLike } from './library.js'
 import type { CallSnapshot, DividedAdapter, MergedParts, ModelHost } from './model-host.js'
 import { type ModelPart, PartSession, type RunArguments } from './model-part.js'
@@ -66,12 +66,12 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> imple
       ...this.#sessions((part, args) => this.#call((snapshot) => host.run(snapshot, part, args))),
     }
     const restoreModelCalls = overrideCalls(model, (call) =>
-      this.#call((snapshot, labels) => call(this.#view(snapshot, labels))),
+      this.#call((snapshot, config) => call(this.#view(snapshot, config))),
     )
     const restorePipelineCalls =
       pipeline &&
       overrideCalls(pipeline, (call) =>
-        this.#call((snapshot, labels) => call(viewOf(pipeline, { model: this.#view(snapshot, labels) }))),
+        this.#call((snapshot, config) => call(viewOf(pipeline, { model: this.#view(snapshot, config) }))),
       )
     this.#restoreCalls = () => {
       restorePipelineCalls?.()
@@ -190,7 +190,7 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> imple
   async mergeAndUnload(): Promise<PreTrainedModel> {
     await this.leave({ keep: 'merged', ended: DETACHED }, async ({ added, merged }) => {
       this.#restoreModel(await this.#host.unload(added, merged, this.matchedAdapters()))
-      const labels = labelsInCall({ added })
+      const labels = labelsOfSum(added)
       if (labels) this.model.config = configWithLabels(this.model.config, labels)
       mergedForGood.add(this.model)
     })
@@ -220,11 +220,11 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> imple
   }
 
   /** Runs a call. Chooses its adapters before anything is awaited. */
-  async #call<T>(work: (snapshot: CallSnapshot, labels: ClassLabels | undefined) => Promise<T>): Promise<T> {
+  async #call<T>(work: (snapshot: CallSnapshot, config: PretrainedConfig) => Promise<T>): Promise<T> {
     const { choice, merged } = this.callState()
     const snapshot = this.#host.beginCall(choice, merged)
     try {
-      return await work(snapshot, labelsInCall(choice))
+      return await work(snapshot, configInCall(this.model.config, choice))
     } finally {
       this.#host.endCall(snapshot)
     }
@@ -238,12 +238,12 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> imple
     )
   }
 
-  /** Returns a view of the model for one call: with sessions that apply the call's adapters, and with the labels of these adapters. */
-  #view(snapshot: CallSnapshot, labels: ClassLabels | undefined): PreTrainedModel {
+  /** Returns a view of the model for one call: with sessions that apply the call's adapters, and with their labels in the configuration. */
+  #view(snapshot: CallSnapshot, config: PretrainedConfig): PreTrainedModel {
     const sessions = this.#sessions((part, args) => this.#host.run(snapshot, part, args))
     return viewOf(this.model, {
       sessions: { ...this.model.sessions, ...sessions },
-      ...(labels && { config: configWithLabels(this.model.config, labels) }),
+      ...(config !== this.model.config && { config }),
     })
   }
 }
