@@ -261,6 +261,11 @@ describe('layers that adapters replace', () => {
       expectNear(await run(session, rows), values)
     }
     expect(await run(session, ['c', 'c', 'c'])).toEqual(alone.get('c'))
+    if (name === 'tokens first') {
+      const none = { x: new ort.Tensor('float32', [], [0, TOKENS, IN]) }
+      const { y } = await session.run(none, { adapters: ['c', 'd', null] })
+      expect(y?.dims).toEqual([0, TOKENS, OUT])
+    }
     expect(alone.get('c')).not.toEqual(alone.get('d'))
   })
 
