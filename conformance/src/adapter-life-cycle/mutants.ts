@@ -242,6 +242,21 @@ export const MUTANTS: readonly AdapterMutant[] = [
     ),
   },
   {
+    fault: 'all rows have the replaced layers of the first row',
+    caughtBy: 'rows have their own replaced layers',
+    make: withHost(
+      class extends ReferenceHost {
+        override compute(state: CallState<LoadedAdapter, Weights>, session: Session) {
+          const { choice, merged } = state
+          if ('added' in choice) return super.compute(state, session)
+          const head = choice.perRow[0]?.adapter.head
+          const perRow = choice.perRow.map((row) => row && { ...row, adapter: { ...row.adapter, head } })
+          return super.compute({ choice: { perRow }, merged }, session)
+        }
+      },
+    ),
+  },
+  {
     fault: 'rows forget their scale',
     caughtBy: 'a row has the scale',
     make: withHost(

@@ -466,11 +466,32 @@ export const SITUATIONS: readonly Situation[] = [
     },
   },
   {
-    name: 'rows are rejected while merged, and with adapters that replace layers',
+    name: 'rows have their own replaced layers, or are rejected if the model cannot have several',
     async run(tested) {
-      const { adapters, call, callWithRows } = await tested.subject('a', 'headA')
-      await expectRejection('UNSUPPORTED', () => adapters.withAdapterPerRow(['headA', 'a'], call))
-      if (callWithRows) await expectRejection('UNSUPPORTED', () => callWithRows(['a', 'headA']))
+      const { adapters, call, callWithRows } = await tested.subject('a', 'headA', 'headB')
+      const choices = [
+        ['headA', 'headB'],
+        ['a', 'headB'],
+        ['headB', null],
+      ] as const
+      for (const [first, second] of choices) {
+        const rows = [first, second]
+        if (tested.subjects.hasHeadPerRow ?? true) {
+          await tested.expectRows(adapters.withAdapterPerRow(rows, call), first, second ?? 'base')
+          if (callWithRows) await tested.expectRows(callWithRows(rows), first, second ?? 'base')
+        } else {
+          await expectRejection('UNSUPPORTED', () => adapters.withAdapterPerRow(rows, call))
+          if (callWithRows) await expectRejection('UNSUPPORTED', () => callWithRows(rows))
+        }
+      }
+      await tested.expectRows(adapters.withAdapterPerRow(['headB', 'headB'], call), 'headB', 'headB')
+      await tested.expectOutput(call(), 'a')
+    },
+  },
+  {
+    name: 'rows are rejected while merged',
+    async run(tested) {
+      const { adapters, call, callWithRows } = await tested.subject('a')
       await adapters.mergeAdapter()
       await expectRejection('INVALID_STATE', () => adapters.withAdapterPerRow(['a', null], call))
       if (callWithRows) await expectRejection('INVALID_STATE', () => callWithRows(['a', null]))

@@ -59,6 +59,8 @@ export interface AdapterSubjects {
   readonly layer: { readonly module: string; readonly shape: Shape }
   /** A layer that adapters can replace (`modules_to_save`), with a bias of `shape[0]` numbers if `hasBias`. */
   readonly head: { readonly module: string; readonly shape: Shape; readonly hasBias: boolean }
+  /** Whether the rows of one batch can have different heads. Default: true. If not, they must be rejected. */
+  readonly hasHeadPerRow?: boolean
   /** The largest difference of outputs that count as equal, relative to the largest number. Default: 1e-4. */
   readonly tolerance?: number
   create(): Promise<AdapterSubject>

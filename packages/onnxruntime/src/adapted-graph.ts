@@ -6,7 +6,8 @@ import type { AdapterSlots, SlotInputs } from './adapter-slots.js'
 import { coefficientsOn, positionsOn } from './entries-union.js'
 import type { Ort } from './ort.js'
 import { adapterInputs } from './parameter-inputs.js'
-import type { ApplicableAdapter, ReplacedModule } from './session-adapter.js'
+import { type Replacements, replacementsOf } from './replacements.js'
+import type { ApplicableAdapter } from './session-adapter.js'
 import { SessionRuns } from './session-runs.js'
 import { transpose } from './transpose.js'
 
@@ -77,7 +78,8 @@ export class AdaptedGraph {
   /**
    * Returns the feeds of the adapters' inputs.
    *
-   * @throws {FourierFTError} `UNSUPPORTED` for several adapters in one batch if the rows of a layer that they change are unknown or equal
+   * @throws {FourierFTError} `UNSUPPORTED` for several adapters in one batch if the rows of a layer that they change or replace are unknown or equal, or if
+   *   they replace a layer with layers of different sizes
    */
   feedsFor(choice: Choice<ApplicableAdapter>): Readonly<Record<string, Tensor>> {
     if (this.#last && isSameChoice(this.#last.choice, choice)) return this.#last.feeds
@@ -89,9 +91,7 @@ export class AdaptedGraph {
   #makeFeeds(choice: Choice<ApplicableAdapter>, inputs: SlotInputs): Record<string, Tensor> {
     const used = 'added' in choice ? choice.added : distinct(choice.perRow)
     const rows = 'added' in choice ? [0] : this.#rowsOf(choice.perRow, used, inputs)
-    const feeds: Record<string, Tensor> = {
-      [inputs.rows]: new this.#Tensor('int64', BigInt64Array.from(rows, BigInt), [rows.length]),
-    }
+    const feeds: Record<string, Tensor> = { [inputs.rows]: this.#rowsFeed(rows) }
     const ofModules = new Map<string, { data: Float32Array; n: number }>()
     for (const [key, { module, entries }] of this.slots.branches) {
       const coefficients = used.map(({ adapter, scale }) => {
@@ -103,10 +103,11 @@ export class AdaptedGraph {
     }
     Object.assign(feeds, this.#coefficientFeeds(ofModules, inputs))
     for (const [key, { module, inFeatures }] of this.slots.replaceable) {
-      const [replacement] = used.flatMap(({ adapter }) => adapter.replacedModules.get(key) ?? [])
+      const replacements = replacementsOf(choice, key, module)
+      if (replacements.rows.length > 1) checkHasRows(module, replacements.stacked[0]?.adapter, inputs)
       Object.assign(
         feeds,
-        this.#weightFeeds(replacement, inFeatures, inputs.weights.get(module) as WeightInputs),
+        this.#weightFeeds(replacements, inFeatures, inputs.weights.get(module) as WeightInputs),
       )
     }
     return feeds
@@ -140,41 +141,40 @@ export class AdaptedGraph {
   #rowsOf(
     perRow: readonly (Applied<ApplicableAdapter> | null)[],
     used: readonly Applied<ApplicableAdapter>[],
-    { rowless }: SlotInputs,
+    inputs: SlotInputs,
   ): number[] {
     const rows = perRow.map((row) => used.findIndex((other) => isSame(row, other)))
     if (new Set(rows).size === 1) return rows.slice(0, 1)
-    for (const [key, { module }] of this.slots.branches) {
-      const layer = rowless.get(module)
-      const changing = layer && used.find(({ adapter }) => adapter.layers.has(key))
-      if (!changing) continue
-      const { name } = changing.adapter
-      const reason =
-        layer.position === 'none'
-          ? 'has the same input for all rows of the batch'
-          : 'does not show where its rows are'
-      throw new FourierFTError(
-        'UNSUPPORTED',
-        `adapters: module ${module}, which adapter '${name}' changes, ${reason} (node ${layer.node})`,
-        { advice: 'use one adapter for the whole batch', option: 'adapters', module, received: name },
-      )
-    }
+    for (const [key, { module }] of this.slots.branches)
+      checkHasRows(module, used.find(({ adapter }) => adapter.layers.has(key))?.adapter, inputs)
     return rows
   }
 
-  /** Returns the weight `[in, out]` and the bias `[out]`. `out` is 0 if the layer keeps its own weight and bias. */
+  #rowsFeed(rows: readonly number[]): Tensor {
+    return new this.#Tensor('int64', BigInt64Array.from(rows, BigInt), [rows.length])
+  }
+
+  /** Returns the weights `[A, in, out]`, the biases `[A, out]`, and the replacement of each row. A is 0 if all rows keep the layer of the model. */
   #weightFeeds(
-    replacement: ReplacedModule | undefined,
+    { stacked, rows }: Replacements,
     inFeatures: number,
     names: WeightInputs,
   ): Record<string, Tensor> {
-    const outFeatures = replacement ? replacement.weight.length / inFeatures : 0
-    const weight = transpose(replacement?.weight ?? [], outFeatures, inFeatures)
+    const [first] = stacked
+    const outFeatures = first ? first.replaced.weight.length / inFeatures : 0
+    const size = inFeatures * outFeatures
+    const weights = new Float32Array(stacked.length * size)
+    const biases = new Float32Array(stacked.length * outFeatures)
+    for (const [a, { replaced }] of stacked.entries()) {
+      transpose(replaced.weight, outFeatures, inFeatures, weights.subarray(a * size, (a + 1) * size))
+      biases.set(replaced.bias ?? [], a * outFeatures)
+    }
+    const floats = (data: Float32Array, dims: readonly number[]) =>
+      new this.#Tensor('float32', data, [stacked.length, ...dims])
     return {
-      [names.weight]: new this.#Tensor('float32', weight, [inFeatures, outFeatures]),
-      ...(names.bias && {
-        [names.bias]: new this.#Tensor('float32', Float32Array.from(replacement?.bias ?? []), [outFeatures]),
-      }),
+      [names.rows]: this.#rowsFeed(rows),
+      [names.weight]: floats(weights, [inFeatures, outFeatures]),
+      ...(names.bias && { [names.bias]: floats(biases, [outFeatures]) }),
     }
   }
 
@@ -194,6 +194,26 @@ export class AdaptedGraph {
   release(): Promise<void> {
     return this.#runs.release()
   }
+}
+
+/**
+ * Checks that rows of a layer can have different adapters.
+ *
+ * @param adapter one that changes or replaces the layer; undefined if none does
+ */
+function checkHasRows(module: string, adapter: ApplicableAdapter | undefined, { rowless }: SlotInputs): void {
+  const layer = rowless.get(module)
+  if (!layer || !adapter) return
+  const { name } = adapter
+  const reason =
+    layer.position === 'none'
+      ? 'has the same input for all rows of the batch'
+      : 'does not show where its rows are'
+  throw new FourierFTError(
+    'UNSUPPORTED',
+    `adapters: module ${module}, which adapter '${name}' changes, ${reason} (node ${layer.node})`,
+    { advice: 'use one adapter for the whole batch', option: 'adapters', module, received: name },
+  )
 }
 
 function isSame(a: Applied<ApplicableAdapter> | null, b: Applied<ApplicableAdapter>): boolean {

@@ -101,8 +101,8 @@ export class AdaptedSession extends AdapterSet<SessionAdapter, SharedGraph> impl
    * `InferenceSession.run`.
    *
    * @throws {FourierFTError} `INVALID_OPTION` and `SHAPE_MISMATCH` for feeds that ONNX Runtime rejects, `INVALID_STATE` after `release`; for
-   *   the option `adapters`: `ADAPTER_NOT_FOUND`, `INVALID_STATE` while adapters are merged, and `INVALID_OPTION` if the batch cannot be
-   *   divided into equal shares for the adapters
+   *   the option `adapters`: `ADAPTER_NOT_FOUND`, `INVALID_STATE` while adapters are merged, `INVALID_OPTION` if the batch cannot be divided
+   *   into equal shares for the adapters, and `UNSUPPORTED` if the adapters cannot share a batch
    */
   run(feeds: Feeds, options?: RunOptions): Promise<InferenceSession.ReturnType>
   run(feeds: Feeds, fetches: Fetches, options?: RunOptions): Promise<InferenceSession.ReturnType>

@@ -6,6 +6,7 @@ import {
   createConfig,
   encodeFloats,
   type FourierFTOptions,
+  type RowAdapter,
   type Shape,
   type Tensor,
 } from '@fourierft/core'
@@ -220,18 +221,101 @@ test.each(['all', 'fourierft_only'])('rejects bias %s before modules are searche
   await expect(adapted.loadAdapter(adapter.toBytes())).rejects.toMatchObject(expected)
 })
 
-test('rejects two heads for one layer, and rows with different heads', async () => {
+test('rejects two heads for one layer', async () => {
   const adapted = await session({ adapters: { a: adapterWith(head(1)), b: adapterWith(head(2), 2) } })
   const before = await outputOf(adapted)
   expect(() => adapted.setAdapter(['a', 'b'])).toThrow(
     "adapters a and b both replace layer 'classifier' (modulesToSave); choose one of them",
   )
-  for (const rows of [['a', null], ['a', 'b'] as const]) {
-    await expect(adapted.run(feeds, { adapters: rows })).rejects.toThrow("adapter 'a' replaces whole layers")
-    expect(() => adapted.withAdapterPerRow(rows, () => 0)).toThrow('it cannot share a batch')
-  }
   expect(await outputOf(adapted, { adapters: ['a'] })).toEqual(before)
   expect(adapted.activeAdapters).toEqual(['a'])
+})
+
+/** A model with batches of any size. */
+const batchUrl = new URL('../../onnx/src/__fixtures__/bert-batch.onnx', import.meta.url)
+const BATCH = 4
+const batchFeeds = {
+  x: new ort.Tensor(
+    'int64',
+    BigInt64Array.from({ length: BATCH * 8 }, (_, i) => BigInt((3 * i + Math.floor(i / 8)) % 20)),
+    [BATCH, 8],
+  ),
+}
+
+describe.each([true, false])('rows with their own heads, native %s', (native) => {
+  const large = (phase: number) =>
+    head(phase, { weight: stored([labels + 4, hidden], phase), bias: stored([labels + 4], phase) })
+  const adapters = {
+    a: adapterWith(head(1)),
+    b: adapterWith(head(2), 2),
+    none: adapterWith(new Map(), 3),
+    largeA: adapterWith(large(3), 4),
+    largeB: adapterWith(large(5), 5),
+  }
+
+  async function sessionWith(...names: readonly (keyof typeof adapters)[]) {
+    const created = await createSession(batchUrl, {
+      native,
+      adapters: Object.fromEntries(names.map((name) => [name, adapters[name]])),
+    })
+    open.push(created)
+    const outputs = async (rows: readonly RowAdapter[]) => {
+      const { y } = await created.run(batchFeeds, { adapters: rows })
+      return y as ort.Tensor
+    }
+    /** Compares each row with that of a batch with its adapter alone. */
+    const expectRows = async (rows: readonly RowAdapter[]) => {
+      const received = await outputs(rows)
+      const size = received.size / rows.length
+      for (const [r, name] of rows.entries()) {
+        const alone = await outputs([name])
+        expect(received.dims).toEqual(alone.dims)
+        const [found, expected] = [received, alone].map(({ data }) =>
+          (data as Float32Array).subarray(r * size, (r + 1) * size),
+        ) as [Float32Array, Float32Array]
+        // Two layers, each a sum of at most 32 products and 2·24 terms of the branch, with a LayerNorm between, rounded to float32.
+        expect(difference(found, expected)).toBeLessThan(4 * (32 + 2 * 24) * 2 ** -24)
+      }
+    }
+    return { created, outputs, expectRows }
+  }
+
+  test('equal a batch with each adapter alone', async () => {
+    const { created, outputs, expectRows } = await sessionWith('a', 'b', 'none')
+    const [ofA, ofB] = [await outputs(['a']), await outputs(['b'])]
+    expect(difference(ofA.data as Float32Array, ofB.data as Float32Array)).toBeGreaterThan(0.1)
+    await expectRows(['a', 'b', 'b', 'a'])
+    await expectRows(['b', 'a'])
+    await expectRows(['a', null, 'none', 'b'])
+    await expectRows(['none', 'b', null, null])
+    // One head for all rows is computed as for an active adapter.
+    created.setAdapter('a')
+    const { y } = await created.run(batchFeeds)
+    expect((await outputs(['a', 'a', 'a', 'a'])).data).toEqual(y?.data)
+    // The scale of a row does not affect its head, and rows of one adapter share the head.
+    await expectRows([{ name: 'a', scale: 0.5 }, 'b', 'a', { name: 'b', scale: 0 }])
+  })
+
+  test('can have another number of labels, the same in all rows', async () => {
+    const { created, expectRows, outputs } = await sessionWith('a', 'b', 'largeA', 'largeB')
+    await expectRows(['largeA', 'largeB', 'largeB', 'largeA'])
+    await expectRows(['a', 'b', null, 'a'])
+    await expect(outputs(['largeB', 'largeA', 'a', 'b'])).rejects.toMatchObject({
+      code: 'UNSUPPORTED',
+      message: expect.stringContaining(
+        `adapters 'largeB' and 'a' replace module classifier (modulesToSave) with layers of ${labels + 4} and ${labels} output features`,
+      ),
+      details: { received: ['largeB', 'a'] },
+    })
+    await expect(outputs([null, 'largeA'])).rejects.toMatchObject({
+      code: 'UNSUPPORTED',
+      message: expect.stringContaining("adapter 'largeA' replaces module classifier"),
+    })
+    await expect(
+      created.withAdapterPerRow(['a', 'largeA'], () => created.run(batchFeeds)),
+    ).rejects.toMatchObject({ code: 'UNSUPPORTED' })
+    await expectRows(['largeB', 'largeA'])
+  })
 })
 
 test('loads an adapter with a head after an adapter without a head', async () => {

@@ -2,7 +2,7 @@
 import type { AttachedInputs } from '@fourierft/onnx'
 import type { SlotInputs } from './adapter-slots.js'
 
-/** Returns the inputs for coefficients, and for the weights and biases of replaced layers. The input `rows` is not among them. */
+/** Returns the inputs for coefficients, and for the weights and biases of replaced layers. The inputs for rows are not among them. */
 export function parameterInputs({ coefficients, weights }: AttachedInputs): string[] {
   return [...coefficients.values(), ...weightInputs(weights)]
 }
@@ -10,7 +10,8 @@ export function parameterInputs({ coefficients, weights }: AttachedInputs): stri
 /** Returns all inputs that a session with slots has in addition to those of the original model. */
 export function adapterInputs({ rows, coefficients, joined, weights }: SlotInputs): string[] {
   const ofCoefficients = joined?.flatMap(({ values, counts }) => [values, counts]) ?? coefficients.values()
-  return [rows, ...ofCoefficients, ...weightInputs(weights)]
+  const rowsOfWeights = Array.from(weights.values(), (names) => names.rows)
+  return [rows, ...ofCoefficients, ...weightInputs(weights), ...rowsOfWeights]
 }
 
 function weightInputs(weights: AttachedInputs['weights']): string[] {

@@ -2,7 +2,15 @@
  * An adapter for each row, in layers whose input has the batch in another axis than the first. If the input of a layer has no batch axis, or the axis
  * is unknown, several adapters in one batch are rejected, and one adapter for all rows works.
  */
-import { type Adapter, createAdapter, createConfig, createLayer, referenceForward } from '@fourierft/core'
+import {
+  Adapter,
+  createAdapter,
+  createConfig,
+  createLayer,
+  encodeFloats,
+  referenceForward,
+  savedTensor,
+} from '@fourierft/core'
 import {
   attachBranches,
   createModel,
@@ -215,6 +223,65 @@ describe.each([true, false])('native %s', (native) => {
     expect(await run(session, ['a', 'a', 'a'])).toEqual(withA)
     expect(await run(session, [null, null, null])).not.toEqual(withA)
     if (name === 'an unknown batch axis') expectNear(withA, expected(['a', 'a', 'a']))
+  })
+})
+
+describe('layers that adapters replace', () => {
+  const heads = new Map(
+    [4, 5].map((phase, i) => {
+      const bytes = encodeFloats(sines(OUT * IN, phase), 'F32')
+      const savedTensors = new Map([
+        [savedTensor('block.proj', 'weight'), { dtype: 'F32' as const, shape: [OUT, IN], bytes }],
+      ])
+      const ofHead = createConfig({ targetModules: ['absent'], modulesToSave: ['proj'] })
+      return [['c', 'd'][i] as string, new Adapter({ config: ofHead, modules: new Map(), savedTensors })]
+    }),
+  )
+  async function sessionWithHeads(name: string): Promise<AdaptedSession> {
+    const session = await createSession(modelOf(name), { native: false })
+    open.push(session)
+    for (const [head, adapter] of heads) await session.loadAdapter(adapter, { name: head })
+    return session
+  }
+
+  test.each(KNOWN_ROWS)('%s: each row has its own', async (name) => {
+    const session = await sessionWithHeads(name)
+    const alone = new Map<string | null, Float32Array>()
+    for (const head of ['c', 'd', null]) alone.set(head, await run(session, [head]))
+    expectNear(alone.get(null) as Float32Array, expected([null, null, null]))
+    for (const rows of [
+      ['c', 'd', 'c'],
+      ['d', null, 'c'],
+      [null, 'd', null],
+    ]) {
+      const size = TOKENS * OUT
+      const values = rows.flatMap((head, r) => [
+        ...(alone.get(head) as Float32Array).subarray(r * size, (r + 1) * size),
+      ])
+      expectNear(await run(session, rows), values)
+    }
+    expect(await run(session, ['c', 'c', 'c'])).toEqual(alone.get('c'))
+    if (name === 'tokens first') {
+      const none = { x: new ort.Tensor('float32', [], [0, TOKENS, IN]) }
+      const { y } = await session.run(none, { adapters: ['c', 'd', null] })
+      expect(y?.dims).toEqual([0, TOKENS, OUT])
+    }
+    expect(alone.get('c')).not.toEqual(alone.get('d'))
+  })
+
+  test.each([
+    ['an input without rows', 'has the same input for all rows of the batch (node /block/proj/MatMul)'],
+    ['an unknown batch axis', 'does not show where its rows are (node /block/proj/MatMul)'],
+  ])('%s: rejects several, naming the layer; applies one', async (name, reason) => {
+    const session = await sessionWithHeads(name)
+    const withC = await run(session)
+    await expect(run(session, [null, 'd', 'c'])).rejects.toMatchObject({
+      code: 'UNSUPPORTED',
+      details: { module: 'block.proj' },
+      message: expect.stringContaining(`module block.proj, which adapter 'd' changes, ${reason}`),
+    })
+    expect(await run(session, ['c', 'c', 'c'])).toEqual(withC)
+    expect(await run(session, ['d', 'd', 'd'])).not.toEqual(withC)
   })
 })
 

@@ -243,9 +243,8 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
   ): Promise<InferenceSession.ReturnType> {
     this.checkLive()
     const graph = held.graph ?? (await held.opened)
-    if ('perRow' in choice) checkBatch(choice.perRow.length, graph.rowsIn(args.feeds))
     try {
-      return await graph.run(choice, args)
+      return await graph.run('perRow' in choice ? rowsFor(graph.rowsIn(args.feeds), choice) : choice, args)
     } catch (error) {
       throw FourierFTError.isInstance(error)
         ? error
@@ -406,9 +405,15 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
   }
 }
 
-/** Checks that the batch can be divided into equal shares for the adapters. */
-function checkBatch(rows: number, batch: number | undefined): void {
-  if (rows > 0 && (batch === undefined || batch % rows === 0)) return
+/**
+ * Returns the rows' adapters for a batch of this size. An empty batch has one: several weights cannot be divided among no rows.
+ *
+ * @throws {FourierFTError} `INVALID_OPTION` if the batch cannot be divided into equal shares for the adapters
+ */
+function rowsFor(batch: number | undefined, choice: PerRow): PerRow {
+  const rows = choice.perRow.length
+  if (rows > 0 && batch === 0) return { perRow: choice.perRow.slice(0, 1) }
+  if (rows > 0 && (batch === undefined || batch % rows === 0)) return choice
   throw new FourierFTError(
     'INVALID_OPTION',
     `adapters: the batch has ${batch} rows, which cannot be divided among ${rows} adapters`,
@@ -419,6 +424,8 @@ function checkBatch(rows: number, batch: number | undefined): void {
 function stateError({ problem, advice }: Ending, cause?: unknown): FourierFTError {
   return new FourierFTError('INVALID_STATE', problem, { advice, cause })
 }
+
+type PerRow = Extract<Choice<ApplicableAdapter>, { readonly perRow: unknown }>
 
 interface MatchContext {
   /** The layers that were found, by module. */

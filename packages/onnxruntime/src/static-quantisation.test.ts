@@ -183,10 +183,15 @@ async function run(file: Uint8Array, feeds: Record<string, ort.Tensor>, native: 
 /** Returns the feeds of an attached model without an active adapter. */
 function idleFeeds({ inputs }: ReturnType<typeof attached>): Record<string, ort.Tensor> {
   const none = (dims: number[]) => new ort.Tensor('float32', new Float32Array(), dims)
-  const feeds = { x: x(), [inputs.rows]: new ort.Tensor('int64', BigInt64Array.of(0n), [1]) }
+  const rows = () => new ort.Tensor('int64', BigInt64Array.of(0n), [1])
+  const feeds = { x: x(), [inputs.rows]: rows() }
   for (const name of inputs.coefficients.values()) Object.assign(feeds, { [name]: none([0, N]) })
-  for (const { weight: replacement, bias } of inputs.weights.values())
-    Object.assign(feeds, { [replacement]: none([WIDTH, 0]), ...(bias && { [bias]: none([0]) }) })
+  for (const { weight: replacement, bias, rows: ofRows } of inputs.weights.values())
+    Object.assign(feeds, {
+      [ofRows]: rows(),
+      [replacement]: none([0, WIDTH, WIDTH]),
+      ...(bias && { [bias]: none([0, WIDTH]) }),
+    })
   return feeds
 }
 

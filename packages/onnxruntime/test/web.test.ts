@@ -9,11 +9,21 @@ import { createSession } from '../src/create-session.js'
 import { createTrainer, crossEntropy } from '../src/index.js'
 import { smallModel } from '../src/trainer/__fixtures__/small-model.js'
 
-test('wasm: switches and disables adapters, applies an adapter for each row, and keeps 50 concurrent runs apart', async () => {
+test('wasm: switches and disables adapters, applies an adapter and a replaced layer for each row, and keeps 50 concurrent runs apart', async () => {
   web.env.wasm.numThreads = 1
   const config = createConfig({ nFrequency: 24, scaling: 150, initWeights: false })
   const [a, b] = [1, 2].map((initialSeed) => createAdapter(config, SHAPES, { initialSeed }))
-  const adapters = { a, b }
+  const [first, second] = Object.keys(SHAPES) as (keyof typeof SHAPES)[]
+  const [out, inFeatures] = SHAPES[second]
+  const [c, d] = [3, 4].map((initialSeed) => {
+    const weight = Float32Array.from({ length: out * inFeatures }, (_, i) => Math.sin(initialSeed * i))
+    return createAdapter(
+      createConfig({ nFrequency: 24, scaling: 150, targetModules: [first], modulesToSave: [second] }),
+      { [first]: SHAPES[first] },
+      { initialSeed, savedModules: { [second]: { shape: SHAPES[second], weight } } },
+    )
+  })
+  const adapters = { a, b, c, d }
   const x = Float32Array.from({ length: 2 * 3 * 12 }, (_, i) => Math.sin(0.7 * i))
   const inNode = await createSession(twoLayers(), { ort: node, native: false, adapters })
   const inWasm = await createSession(twoLayers(), { ort: web, adapters })
@@ -27,7 +37,7 @@ test('wasm: switches and disables adapters, applies an adapter for each row, and
     const expected = await inNode.run({ x: new node.Tensor('float32', x, [2, 3, 12]) }, options)
     return [received.y?.data, expected.y?.data] as [Float32Array, Float32Array]
   }
-  for (const perRow of [undefined, ['a', null], ['b', 'a']]) {
+  for (const perRow of [undefined, ['a', null], ['b', 'a'], ['c', 'd'], ['d', null], ['a', 'c']]) {
     const [received, expected] = await outputs(perRow)
     const largest = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
     const error = received.reduce((most, value, i) => Math.max(most, Math.abs(value - expected[i])), 0)

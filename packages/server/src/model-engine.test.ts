@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { type Adapter, loadAdapter, savePretrained } from '@fourierft/core'
+import { Adapter, loadAdapter, type Tensor as SavedTensor, savePretrained } from '@fourierft/core'
 import { attach } from '@fourierft/transformers'
 import { env, LogLevel, pipeline, RawImage, type Tensor } from '@huggingface/transformers'
 import { afterAll, describe, expect, test } from 'vitest'
@@ -33,11 +33,23 @@ async function writeAdapters(model: string): Promise<{ folder: string; adapters:
         name,
         Float32Array.from(coefficients, (c, l) => c * (1 + 0.3 * i * Math.sin(l))),
       ])
-      const adapter = original.withCoefficients(Object.fromEntries(scaled))
+      const changed = original.withCoefficients(Object.fromEntries(scaled))
+      const heads = Array.from(
+        original.savedTensors,
+        ([name, tensor]) => [name, scaledTensor(tensor, 1 + i)] as const,
+      )
+      const adapter = new Adapter({ ...changed, savedTensors: new Map(heads) })
       adapters.set(`${kind}-${i}`, adapter)
       await savePretrained(adapter, join(folder, `${kind}-${i}`))
     }
   return { folder, adapters }
+}
+
+/** Each adapter gets a head of its own. */
+function scaledTensor({ dtype, shape, bytes }: SavedTensor, factor: number): SavedTensor {
+  expect(dtype).toBe('F32')
+  const numbers = new Float32Array(bytes.slice().buffer).map((x) => factor * x)
+  return { dtype, shape, bytes: new Uint8Array(numbers.buffer) }
 }
 
 const TEXTS = [

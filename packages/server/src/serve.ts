@@ -4,6 +4,7 @@ import { basename, dirname, resolve } from 'node:path'
 // Imported before transformers.js, because it notes how models are loaded.
 import '@fourierft/transformers'
 import { AutoConfig, env, type PretrainedModelOptions, pipeline } from '@huggingface/transformers'
+import { readPooling } from './apis/openai/read-pooling.js'
 import type { Pipe } from './engine.js'
 import { Metrics } from './metrics.js'
 import { createEngine, type EngineOptions } from './model-engine.js'
@@ -53,7 +54,8 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
       resolver: resolvers.length > 0 ? resolverOf(resolvers) : undefined,
     })
     try {
-      const server = await listen(engine, { ...options, metrics })
+      const embedding = options.embedding ?? (path === model ? undefined : await readPooling(model))
+      const server = await listen(engine, { ...options, metrics, ...(embedding && { embedding }) })
       return {
         url: server.url,
         async close() {

@@ -2,7 +2,15 @@
 import { Adapter, createAdapter, createConfig, FourierFTError, loadAdapter } from '@fourierft/core'
 import { PretrainedConfig } from '@huggingface/transformers'
 import { describe, expect, test } from 'vitest'
-import { configWithLabels, labelsInCall, labelsOf, withLabels } from './class-labels.js'
+import {
+  type ClassLabels,
+  configInCall,
+  configWithLabels,
+  labelsOf,
+  labelsOfConfig,
+  labelsOfSum,
+  withLabels,
+} from './class-labels.js'
 
 const config = createConfig({ targetModules: ['query'], modulesToSave: ['classifier'], nFrequency: 4 })
 const head = { shape: [2, 3] as const, weight: new Float32Array(6), bias: new Float32Array(2) }
@@ -46,17 +54,49 @@ describe('labels of an adapter', () => {
 
 describe('labels of a call', () => {
   const [first, second] = [{ names: ['a'] }, { names: ['b'] }]
-  const applied = (labels: { names: string[] } | undefined, replaces: readonly string[] = []) => ({
-    adapter: { labels, replaces: new Map(replaces.map((key) => [key, key])) },
+  const applied = (labels: ClassLabels | undefined, replaces: readonly string[] = []) => ({
+    adapter: {
+      labels,
+      replaces: new Map(replaces.map((key) => [key, key])),
+      whole: { name: `of ${labels?.names.join()}` },
+    },
     scale: 1,
   })
+  const own = new PretrainedConfig({ model_type: 'bert', id2label: { 0: 'own' }, hidden_size: 8 })
+  const namesOf = (config: PretrainedConfig) => labelsOfConfig(config).names
 
   test('are those of the adapter that replaces a layer, or those that its adapters share', () => {
-    expect(labelsInCall({ added: [applied(first), applied(second, ['head'])] })).toBe(second)
-    expect(labelsInCall({ added: [applied(undefined), applied(first)] })).toBe(first)
-    expect(labelsInCall({ perRow: [applied(first), null, applied({ names: ['a'] })] })).toEqual(first)
-    expect(labelsInCall({ perRow: [applied(first), applied(second)] })).toBeUndefined()
-    expect(labelsInCall({ added: [] })).toBeUndefined()
+    expect(labelsOfSum([applied(first), applied(second, ['head'])])).toBe(second)
+    expect(labelsOfSum([applied(undefined), applied(first)])).toBe(first)
+    expect(labelsOfSum([applied(first), applied(second)])).toBeUndefined()
+    expect(namesOf(configInCall(own, { added: [applied(first)] }))).toEqual(['a'])
+    expect(configInCall(own, { added: [] })).toBe(own)
+  })
+
+  test('are those of its rows, if they are the same', () => {
+    const same = applied({ names: ['a'] })
+    expect(namesOf(configInCall(own, { perRow: [applied(first), same, same] }))).toEqual(['a'])
+    expect(configInCall(own, { perRow: [null, applied(undefined, ['head']), null] })).toBe(own)
+    expect(namesOf(configInCall(own, { perRow: [null, applied({ names: ['own'] })] }))).toEqual(['own'])
+  })
+
+  test.each([
+    ["adapter 'of a' and adapter 'of b'", [applied(first), applied(first), applied(second)]],
+    ["adapter 'of a' and the base model", [applied(first), null]],
+    ["the base model and adapter 'of b'", [null, applied(second, ['head'])]],
+    ["adapter 'of a' and adapter 'of a'", [applied(first), applied({ ...first, problemType: 'regression' })]],
+  ])('cannot be read if those of rows differ: %s', (adapters, perRow) => {
+    const config = configInCall(own, { perRow })
+    for (const property of ['id2label', 'label2id'] as const)
+      expect(() => (config as unknown as Record<string, unknown>)[property]).toThrow(
+        expect.objectContaining({
+          code: 'UNSUPPORTED',
+          message: expect.stringContaining(`${adapters} have different labels`),
+        }),
+      )
+    expect(config).toBeInstanceOf(PretrainedConfig)
+    expect({ ...config }).toMatchObject({ model_type: 'bert', hidden_size: 8 })
+    expect(namesOf(own)).toEqual(['own'])
   })
 
   test('are in a copy of the configuration', () => {

@@ -2,7 +2,7 @@
  * The names of an adapter's classes. PEFT's files have none, so they are in the metadata of the safetensors file, which PEFT ignores: `id2label` and
  * `problem_type`, as in config.json, both as JSON.
  */
-import { Adapter, type Choice, FourierFTError, parseJson } from '@fourierft/core'
+import { Adapter, type Applied, type Choice, FourierFTError, parseJson } from '@fourierft/core'
 import type { PretrainedConfig } from '@huggingface/transformers'
 
 /** How a pipeline turns logits into scores. transformers.js uses the sigmoid for several labels, and otherwise the softmax. */
@@ -89,16 +89,64 @@ function isProblemType(value: unknown): value is ProblemType {
 interface Labelled {
   readonly labels: ClassLabels | undefined
   readonly replaces: ReadonlyMap<string, string>
+  readonly whole: { readonly name: string }
 }
 
-/** Returns the labels of a call: those of the adapter that replaces the head, or those that all of its adapters have. Undefined: the model's own. */
-export function labelsInCall(choice: Choice<Labelled>): ClassLabels | undefined {
-  const applied = 'added' in choice ? choice.added : choice.perRow
-  const labelled = applied.flatMap((row) => (row?.adapter.labels ? [row.adapter] : []))
+/**
+ * Returns the labels of adapters that are added: those of the adapter that replaces the head, or those that all of them have. Undefined: the model's own.
+ */
+export function labelsOfSum(added: readonly Applied<Labelled>[]): ClassLabels | undefined {
+  const labelled = added.flatMap(({ adapter }) => (adapter.labels ? [adapter] : []))
   const replacing = labelled.filter(({ replaces }) => replaces.size > 0)
   const found = (replacing.length > 0 ? replacing : labelled).map(({ labels }) => labels)
   const isSame = found.every((labels) => JSON.stringify(labels) === JSON.stringify(found[0]))
   return isSame ? found[0] : undefined
+}
+
+/**
+ * Returns the configuration that pipelines read in a call: the model's own, or a copy with the labels of the call's adapters. If rows have different labels,
+ * reading the labels of the copy throws `UNSUPPORTED`: a pipeline would name the classes of all rows alike. A call of the model, which only gives logits,
+ * does not read them.
+ */
+export function configInCall(config: PretrainedConfig, choice: Choice<Labelled>): PretrainedConfig {
+  if ('added' in choice) {
+    const labels = labelsOfSum(choice.added)
+    return labels ? configWithLabels(config, labels) : config
+  }
+  const rows = new Map(choice.perRow.map((row) => [row?.adapter.labels, row?.adapter]))
+  const [[labels, first] = [undefined, undefined]] = rows
+  if (rows.size > 1) {
+    const own = labelsOfConfig(config)
+    const textOf = (of: ClassLabels | undefined) =>
+      JSON.stringify([(of ?? own).names, of?.problemType ?? own.problemType])
+    const other = Array.from(rows).find(([others]) => textOf(others) !== textOf(labels))
+    if (other) return configWithoutLabels(config, [first, other[1]])
+  }
+  return labels ? configWithLabels(config, labels) : config
+}
+
+/** Returns a copy of the configuration whose labels cannot be read, because these adapters of rows have different ones. Undefined: the model's own. */
+function configWithoutLabels(
+  config: PretrainedConfig,
+  adapters: readonly (Labelled | undefined)[],
+): PretrainedConfig {
+  const copy = Object.assign(Object.create(Object.getPrototypeOf(config)), config)
+  const [first, second] = adapters.map((adapter) =>
+    adapter ? `adapter '${adapter.whole.name}'` : 'the base model',
+  )
+  // Copies of the configuration must not read the property.
+  for (const property of ['id2label', 'label2id'])
+    Object.defineProperty(copy, property, {
+      enumerable: false,
+      get() {
+        throw new FourierFTError('UNSUPPORTED', `names: ${first} and ${second} have different labels`, {
+          option: 'names',
+          advice:
+            'classify the rows with other labels in another call of the pipeline, or read the logits of the model',
+        })
+      },
+    })
+  return copy
 }
 
 /** Returns a copy of the model's configuration with these labels, which pipelines read. */

@@ -9,11 +9,11 @@ import {
   type FourierFTOptions,
 } from '@fourierft/core'
 import type { Trainable, TrainableSession } from '@fourierft/onnxruntime/host'
-import type { PreTrainedModel } from '@huggingface/transformers'
+import type { PreTrainedModel, PretrainedConfig } from '@huggingface/transformers'
 import type { InferenceSession } from 'onnxruntime-common'
 import { overrideCalls, viewOf } from './call-views.js'
 import { checkOptions } from './check-options.js'
-import { type ClassLabels, configWithLabels, labelsInCall, withLabels } from './class-labels.js'
+import { type ClassLabels, configInCall, configWithLabels, labelsOfSum, withLabels } from './class-labels.js'
 import { originOf, type PipelineLike } from './library.js'
 import type { CallSnapshot, DividedAdapter, MergedParts, ModelHost } from './model-host.js'
 import { type ModelPart, PartSession, type RunArguments } from './model-part.js'
@@ -79,12 +79,12 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> imple
       ...this.#sessions((part, args) => this.#call((snapshot) => host.run(snapshot, part, args))),
     }
     const restoreModelCalls = overrideCalls(model, (call) =>
-      this.#call((snapshot, labels) => call(this.#view(snapshot, labels))),
+      this.#call((snapshot, config) => call(this.#view(snapshot, config))),
     )
     const restorePipelineCalls =
       pipeline &&
       overrideCalls(pipeline, (call) =>
-        this.#call((snapshot, labels) => call(viewOf(pipeline, { model: this.#view(snapshot, labels) }))),
+        this.#call((snapshot, config) => call(viewOf(pipeline, { model: this.#view(snapshot, config) }))),
       )
     this.#restoreCalls = () => {
       restorePipelineCalls?.()
@@ -203,7 +203,7 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> imple
   async mergeAndUnload(): Promise<PreTrainedModel> {
     await this.leave({ keep: 'merged', ended: DETACHED }, async ({ added, merged }) => {
       this.#restoreModel(await this.#host.unload(added, merged, this.matchedAdapters()))
-      const labels = labelsInCall({ added })
+      const labels = labelsOfSum(added)
       if (labels) this.model.config = configWithLabels(this.model.config, labels)
       mergedForGood.add(this.model)
     })
@@ -233,11 +233,11 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> imple
   }
 
   /** Runs a call. Chooses its adapters before anything is awaited. */
-  async #call<T>(work: (snapshot: CallSnapshot, labels: ClassLabels | undefined) => Promise<T>): Promise<T> {
+  async #call<T>(work: (snapshot: CallSnapshot, config: PretrainedConfig) => Promise<T>): Promise<T> {
     const { choice, merged } = this.callState()
     const snapshot = this.#host.beginCall(choice, merged)
     try {
-      return await work(snapshot, labelsInCall(choice))
+      return await work(snapshot, configInCall(this.model.config, choice))
     } finally {
       this.#host.endCall(snapshot)
     }
@@ -249,15 +249,15 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> imple
     )
   }
 
-  /** Returns a view of the model for one call: with sessions that apply the call's adapters, and with the labels of these adapters. */
-  #view(snapshot: CallSnapshot, labels: ClassLabels | undefined): PreTrainedModel {
-    return this.#viewWith((part, args) => this.#host.run(snapshot, part, args), labels)
+  /** Returns a view of the model for one call: with sessions that apply the call's adapters, and with their labels in the configuration. */
+  #view(snapshot: CallSnapshot, config: PretrainedConfig): PreTrainedModel {
+    return this.#viewWith((part, args) => this.#host.run(snapshot, part, args), config)
   }
 
-  #viewWith(run: RunPart, labels: ClassLabels | undefined): PreTrainedModel {
+  #viewWith(run: RunPart, config: PretrainedConfig): PreTrainedModel {
     return viewOf(this.model, {
       sessions: { ...this.model.sessions, ...this.#sessions(run) },
-      ...(labels && { config: configWithLabels(this.model.config, labels) }),
+      ...(config !== this.model.config && { config }),
     })
   }
 
@@ -268,7 +268,8 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> imple
       host: this.#host,
       parts: this.#parts,
       view: (run, labels) => {
-        const view = this.#viewWith(run, labels)
+        const { config } = this.model
+        const view = this.#viewWith(run, labels ? configWithLabels(config, labels) : config)
         return pipeline ? viewOf(pipeline, { model: view }) : view
       },
       pipeline: pipeline ?? model,

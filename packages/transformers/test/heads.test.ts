@@ -36,6 +36,11 @@ async function codeOf(promise: Promise<unknown>): Promise<unknown> {
   return error.code
 }
 
+/** About twelve consecutive layers, each a sum of at most 160 numbers that is rounded to float32. Logits and scores are at most 1. */
+function expectNear(received: number, expected = Number.NaN): void {
+  expect(Math.abs(received - expected)).toBeLessThan(12 * 160 * 2 ** -24)
+}
+
 const labelsIn = (results: unknown) => (results as { label: string }[]).map(({ label }) => label).sort()
 
 describe('a model that was exported without a head', () => {
@@ -75,9 +80,56 @@ describe('a model that was exported without a head', () => {
     const mails = classify(TEXT, { top_k: 3 })
     adapters.setAdapter('moods')
     const moods = classify(TEXT, { top_k: 3 })
-    const rows = adapters.withAdapterPerRow(['mails', 'mails'], () => classify([TEXT, TEXT], { top_k: 3 }))
+    const perRow = (names: (string | null)[]) =>
+      adapters.withAdapterPerRow(names, () => classify([TEXT, TEXT], { top_k: 3 }))
+    const rows = perRow(['mails', 'mails'])
     expect([labelsIn(await mails), labelsIn(await moods)]).toEqual([[...MAILS].sort(), [...MOODS].sort()])
     expect((await rows).map(labelsIn)).toEqual([[...MAILS].sort(), [...MAILS].sort()])
     expect(classify.model.config).toBe(config)
+    // Their heads have different widths.
+    await expect(perRow(['mails', 'moods'])).rejects.toThrow(/'mails' and 'moods' replace module/)
+  })
+
+  test('gives each row the head of its adapter, and names the classes if the rows have the same labels', async () => {
+    const classify = await classifier()
+    const adapters = await attach(classify, { native: false })
+    const others = ['invoice', 'offer', 'order']
+    for (const [name, names, seed] of [
+      ['first', MAILS, 1],
+      ['second', MAILS, 2],
+      ['other', others, 3],
+    ] as const) {
+      await adapters.addAdapter(name, OPTIONS)
+      await adapters.giveHead(name, { names }, { seed })
+    }
+    type Scores = { label: string; score: number }[]
+    const scores = async (names: (string | null)[]) =>
+      (await adapters.withAdapterPerRow(names, () =>
+        classify(
+          names.map(() => TEXT),
+          { top_k: 3 },
+        ),
+      )) as unknown as Scores[]
+    const mixed = await scores(['second', 'first', 'second'])
+    const alone = await Promise.all(
+      ['second', 'first', 'second'].map(async (name) => (await scores([name]))[0]),
+    )
+    for (const [r, row] of mixed.entries()) {
+      expect(row.map(({ label }) => label)).toEqual(alone[r]?.map(({ label }) => label))
+      for (const [i, { score }] of row.entries()) expectNear(score, alone[r]?.[i]?.score)
+    }
+    expect(mixed[0]).not.toEqual(mixed[1])
+
+    await expect(scores(['first', 'other'])).rejects.toMatchObject({
+      code: 'UNSUPPORTED',
+      message: expect.stringContaining("adapter 'first' and adapter 'other' have different labels"),
+    })
+    const inputs = classify.tokenizer([TEXT, TEXT], { padding: true })
+    const { logits } = await adapters.withAdapterPerRow(['first', 'other'], () => classify.model(inputs))
+    const { logits: ofOther } = await adapters.withAdapterPerRow(['other', 'other'], () =>
+      classify.model(inputs),
+    )
+    expect(logits.dims).toEqual([2, 3])
+    for (const [i, value] of logits.tolist()[1].entries()) expectNear(value, ofOther.tolist()[1][i])
   })
 })

@@ -286,7 +286,7 @@ async function replaceWeights(
   const attached = attachBranches(model, [], { replaceable: layers })
   const inputs = layers.map(({ module, layer: { inFeatures, outFeatures } }, i) => ({
     name: attached.weights.get(module)?.weight as string,
-    dims: [inFeatures, outFeatures],
+    dims: [1, inFeatures, outFeatures],
     values: transpose(weights[i].weight, outFeatures, inFeatures),
     learningRate,
   }))

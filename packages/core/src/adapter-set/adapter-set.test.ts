@@ -91,9 +91,10 @@ class Host implements AdapterHost<TestAdapter, Weights> {
     this.shown = shownBy(state)
   }
 
-  checkRows(adapters: readonly TestAdapter[]): void {
-    for (const { name } of adapters)
-      if (name === 'batch-only') throw new FourierFTError('UNSUPPORTED', `adapter '${name}' has no rows`)
+  checkRows(rows: readonly (Applied<TestAdapter> | null)[]): void {
+    const names = new Set(rows.map((row) => row?.adapter.name))
+    if (names.has('batch-only') && names.size > 1)
+      throw new FourierFTError('UNSUPPORTED', "adapter 'batch-only' cannot share a batch")
   }
 
   forget({ name }: TestAdapter): void {
@@ -280,8 +281,7 @@ class Expected {
       if (this.merged) return 'INVALID_STATE'
       if (method.names.length === 0) return 'INVALID_OPTION'
       if (method.names.some((name) => !this.scales.has(name))) return 'ADAPTER_NOT_FOUND'
-      const isMixed = new Set(method.names).size > 1 && method.names.some((name) => name.startsWith('whole'))
-      return isMixed ? 'UNSUPPORTED' : ''
+      return ''
     }
     if (method.method === 'set') {
       const problem = this.problemOf(method.names)

@@ -216,8 +216,8 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
    * Applies one adapter to each row of the batch, in every call that starts before the function's first `await`.
    *
    * @param names one adapter for each row, or for each of equal parts of the batch
-   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_OPTION`, `INVALID_STATE` while merged, `UNSUPPORTED` if an adapter with
-   *   `modulesToSave` shares the batch with others
+   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_OPTION`, `INVALID_STATE` while merged, `UNSUPPORTED` if the model cannot
+   *   apply these adapters to single rows
    */
   withAdapterPerRow<T>(names: readonly RowAdapter[], run: () => T): T {
     this.#rows.push(this.#rowAdapters('names', names))
@@ -529,16 +529,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
       checkScale(row.scale)
       return { adapter: this.#find(row.name).adapter, scale: row.scale }
     })
-    const replacing = rows.find((row) => row !== null && row.adapter.replaces.size > 0)?.adapter
-    if (replacing && rows.some((row) => row?.adapter !== replacing)) {
-      const loaded = [...this.#adapters.values()].find(({ adapter }) => adapter === replacing)
-      throw new FourierFTError(
-        'UNSUPPORTED',
-        `adapter '${loaded?.name}' replaces whole layers (modulesToSave), so it cannot share a batch`,
-        { option, received: loaded?.name },
-      )
-    }
-    this.#host.checkRows?.([...new Set(rows.flatMap((row) => row?.adapter ?? []))])
+    this.#host.checkRows?.(rows)
     return rows
   }
 

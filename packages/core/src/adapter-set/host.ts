@@ -52,8 +52,8 @@ export interface AdapterHost<P extends MatchedAdapter, M> {
   discard(merged: M): void
   /** Receives each new state for the next calls, for models that store this state. */
   changed?(state: CallState<P, M>): void
-  /** Rejects adapters that this model cannot apply to single rows. @throws {FourierFTError} `UNSUPPORTED` */
-  checkRows?(adapters: readonly P[]): void
+  /** Rejects adapters of rows (null: the base model) that this model cannot apply in one batch. @throws {FourierFTError} `UNSUPPORTED` */
+  checkRows?(rows: readonly (Applied<P> | null)[]): void
   /** Frees the resources of a deleted adapter. */
   forget?(adapter: P): void
   /** Returns the adapter with its current coefficients. */

@@ -30,7 +30,7 @@ export interface AttachedInputs {
   readonly rows: string
   /** Input of the model → its batch axis. */
   readonly batchAxes: ReadonlyMap<string, number>
-  /** Modules whose layer's input has no batch axis, or an unknown one. Feed one row for the whole batch, R = 1. */
+  /** Modules, of branches and of replaceable layers, whose layer's input has no batch axis, or an unknown one. Feed one row for the whole batch, R = 1. */
   readonly rowless: ReadonlyMap<string, Rowless>
   /** Module name → float32 `[A, n]`, each adapter's α·c; `[0, n]` for no adapters. */
   readonly coefficients: ReadonlyMap<string, string>
@@ -70,7 +70,8 @@ function attachAll(
   const rows = `${DOMAIN}.rows`
   const { size, irVersion } = model
   const axes = batchAxes(model.graph.inputs)
-  const productsByModule = locateProducts(model, branches)
+  const located = locateProducts(model, [branches, replaceable])
+  const [ofBranches, ofReplaceable] = located
   model.raiseIrVersion(8)
   model.addOpsetImport(DOMAIN, 1)
   model.addFunction(branchFunction(opset))
@@ -91,7 +92,7 @@ function attachAll(
     model.graph.addInput({ name: input, dataType: DataType.float, dims: [`${DOMAIN}_adapters`, entries.n] })
     coefficients.set(module, input)
     const inputs = [input, rows, ...TABLE_NAMES.map((table) => prefix + table)]
-    for (const { layer, position } of productsByModule.get(module) ?? []) {
+    for (const { layer, position } of ofBranches.get(module) ?? []) {
       const parts = attentions.get(layer.node)
       if (parts) parts.push({ layer, inputs })
       else if (isAttention(layer)) attentions.set(layer.node, [{ layer, inputs }])
@@ -100,9 +101,14 @@ function attachAll(
   }
   for (const [node, parts] of attentions) attachToAttention(node, parts)
   // Must come last: an insertion goes directly after the layer, so the output of the replaced weight feeds the branches inserted before.
-  const weights = new Map(replaceable.map((layer) => [layer.module, makeReplaceable(model, layer)]))
+  const weights = new Map(
+    replaceable.map((layer) => [
+      layer.module,
+      makeReplaceable(model, layer, ofReplaceable.get(layer.module) ?? []),
+    ]),
+  )
   model.addMetadata(ORIGINAL_METADATA_KEY, JSON.stringify({ size, irVersion, attachedSize: model.size }))
-  return { rows, batchAxes: axes, rowless: rowlessModules(productsByModule), coefficients, weights }
+  return { rows, batchAxes: axes, rowless: rowlessModules(located), coefficients, weights }
 }
 
 /** A product, and the position of the rows in its input. */
@@ -111,32 +117,31 @@ interface LocatedProduct {
   readonly position: RowPosition
 }
 
-/** Finds the products of each branch and the positions of their rows, before the first edit. */
+type ProductsByModule = ReadonlyMap<string, readonly LocatedProduct[]>
+
+/** Finds the products of branches, and those of replaceable layers, and the positions of their rows, before the first edit. */
 function locateProducts(
   model: OnnxModel,
-  branches: readonly Branch[],
-): ReadonlyMap<string, readonly LocatedProduct[]> {
-  if (branches.length === 0) return new Map()
+  [branches, replaceable]: readonly [readonly Branch[], readonly Replaceable[]],
+): readonly [ProductsByModule, ProductsByModule] {
   const positionOf = findRows(model)
-  return new Map(
-    branches.map(({ module, layer }) => {
-      const products = productsOf(layer).map((product) => {
-        const position = positionOf(product)
-        const isUnsupportedPosition = isAttention(product) && position !== 'first' && position !== 'none'
-        return { layer: product, position: isUnsupportedPosition ? 'unknown' : position }
-      })
-      return [module, products]
-    }),
-  )
+  const locate = ({ module, layer }: Branch | Replaceable) => {
+    const products = productsOf(layer).map((product) => {
+      const position = positionOf(product)
+      const isUnsupportedPosition = isAttention(product) && position !== 'first' && position !== 'none'
+      return { layer: product, position: isUnsupportedPosition ? ('unknown' as const) : position }
+    })
+    return [module, products] as const
+  }
+  return [new Map(branches.map(locate)), new Map(replaceable.map(locate))]
 }
 
-function rowlessModules(
-  productsByModule: ReadonlyMap<string, readonly LocatedProduct[]>,
-): Map<string, Rowless> {
+function rowlessModules(located: readonly ProductsByModule[]): Map<string, Rowless> {
   const rowless = new Map<string, Rowless>()
-  for (const [module, products] of productsByModule)
-    for (const { layer, position } of products)
-      if (position === 'none' || position === 'unknown')
-        rowless.set(module, { node: layer.node.name, position })
+  for (const productsByModule of located)
+    for (const [module, products] of productsByModule)
+      for (const { layer, position } of products)
+        if (position === 'none' || position === 'unknown')
+          rowless.set(module, { node: layer.node.name, position })
   return rowless
 }

@@ -208,8 +208,9 @@ describe.each(Object.entries(VARIANTS))('%s', (_, variant) => {
     const names = weights.get('m')
     const feeds = {
       'fourierft.rows': new Tensor('int64', BigInt64Array.of(0n), [1]),
-      [names?.weight as string]: new Tensor('float32', other, [IN, OUT]),
-      ...(names?.bias && { [names.bias]: new Tensor('float32', otherBias as Float32Array, [OUT]) }),
+      [names?.rows as string]: new Tensor('int64', BigInt64Array.of(0n), [1]),
+      [names?.weight as string]: new Tensor('float32', other, [1, IN, OUT]),
+      ...(names?.bias && { [names.bias]: new Tensor('float32', otherBias as Float32Array, [1, OUT]) }),
     }
     const session = await createSession(model.toBytes())
     const usedFeeds = Object.fromEntries(
@@ -270,8 +271,9 @@ test('a head that is called twice can get another width', async () => {
     const names = weights.get('m')
     const received = await outputs(model.toBytes(), {
       [rows]: new Tensor('int64', BigInt64Array.of(0n), [1]),
-      [names?.weight as string]: new Tensor('float32', transposed, [IN, labels]),
-      [names?.bias as string]: new Tensor('float32', whole.bias, [labels]),
+      [names?.rows as string]: new Tensor('int64', BigInt64Array.of(0n), [1]),
+      [names?.weight as string]: new Tensor('float32', transposed, [1, IN, labels]),
+      [names?.bias as string]: new Tensor('float32', whole.bias, [1, labels]),
     })
     const again = readModel(model.toBytes())
     detachBranches(again)

@@ -61,7 +61,7 @@ export function joinCoefficients(
       list.named(outputs, 'Split', [values, counts])
       return { n, values, counts, modules }
     })
-    if (isPortable) {
+    if (isPortable && joined.length > 0) {
       const sizes = joined.map(({ values }) => list.add('Size', [values]))
       const total = sizes.reduce((sum, size) => list.add('Add', [sum, size]))
       skipBranches(graph, list.add('Equal', [total, list.constant([0], [])]))

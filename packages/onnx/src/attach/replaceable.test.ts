@@ -67,13 +67,14 @@ describe.each(
     })
     const feedsWith = (weight: Float32Array, bias: Float32Array): Record<string, Tensor> => {
       const names = inputs.weights.get('head') as WeightInputs
-      const isEmpty = weight.length === 0
+      const heads = weight.length === 0 ? 0 : 1
       return {
         ...feeds,
         [inputs.rows]: new Tensor('int64', BigInt64Array.of(0n), [1]),
         [inputs.coefficients.get('branch') as string]: new Tensor('float32', new Float32Array(0), [0, 3]),
-        [names.weight]: new Tensor('float32', weight, [inFeatures, isEmpty ? 0 : outFeatures]),
-        ...(names.bias ? { [names.bias]: new Tensor('float32', bias, [isEmpty ? 0 : outFeatures]) } : {}),
+        [names.rows]: new Tensor('int64', BigInt64Array.of(0n), [1]),
+        [names.weight]: new Tensor('float32', weight, [heads, inFeatures, outFeatures]),
+        ...(names.bias ? { [names.bias]: new Tensor('float32', bias, [heads, outFeatures]) } : {}),
       }
     }
     return { model, hasBias, shape: [outFeatures, inFeatures] as const, feedsWith }
@@ -141,11 +142,12 @@ describe.each(quickOrAllCases(HEADS, ([name]) => name !== 'bert-dynamo' && name 
         const { inFeatures } = layer
         const hasBias = biasOf(layer) !== undefined
         const names = inputs.weights.get(module) as WeightInputs
-        const feedsWith = (weight: Float32Array, bias: Float32Array, width: number) => ({
+        const feedsWith = (weight: Float32Array, bias: Float32Array, heads: number) => ({
           ...feeds,
           [inputs.rows]: new Tensor('int64', BigInt64Array.of(0n), [1]),
-          [names.weight]: new Tensor('float32', weight, [inFeatures, width]),
-          ...(names.bias && { [names.bias]: new Tensor('float32', bias, [width]) }),
+          [names.rows]: new Tensor('int64', BigInt64Array.of(0n), [1]),
+          [names.weight]: new Tensor('float32', weight, [heads, inFeatures, labels]),
+          ...(names.bias && { [names.bias]: new Tensor('float32', bias, [heads, labels]) }),
         })
         const file = model.toBytes()
         expect(await outputOf(file, feedsWith(new Float32Array(), new Float32Array(), 0))).toEqual(
@@ -153,10 +155,7 @@ describe.each(quickOrAllCases(HEADS, ([name]) => name !== 'bert-dynamo' && name 
         )
         const weight = numbers(labels * inFeatures, 1)
         const bias = numbers(labels, 2)
-        const received = await outputOf(
-          file,
-          feedsWith(transposed(weight, [labels, inFeatures]), bias, labels),
-        )
+        const received = await outputOf(file, feedsWith(transposed(weight, [labels, inFeatures]), bias, 1))
 
         const bakedModel = readModel(bytes)
         const whole = { weight, ...(hasBias ? { bias } : {}) }

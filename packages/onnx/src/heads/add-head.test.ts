@@ -54,6 +54,9 @@ function transposed({ shape: [rows = 0, columns = 0], values }: Stored): Stored 
   return { shape: [columns, rows], values: flipped }
 }
 
+/** Adds an axis for the adapters: there is one. */
+const stacked = ({ shape, values }: Stored): Stored => ({ shape: [1, ...shape], values })
+
 /** Adds the head, and replaces its weights by recorded ones as adapters do. */
 async function logitsOf(model: OnnxModel, head: Head, { saved, hidden }: Recorded): Promise<Tensor> {
   addHead(model, head)
@@ -70,9 +73,10 @@ async function logitsOf(model: OnnxModel, head: Head, { saved, hidden }: Recorde
     x: tensor(hidden),
     [rows]: new Tensor('int64', BigInt64Array.of(0n), [1]),
   }
-  for (const [module, { weight, bias = '' }] of weights) {
-    feeds[weight] = tensor(transposed(saved[`base_model.model.${module}.weight`] as Stored))
-    feeds[bias] = tensor(saved[`base_model.model.${module}.bias`] as Stored)
+  for (const [module, { weight, bias = '', rows: ofRows }] of weights) {
+    feeds[weight] = tensor(stacked(transposed(saved[`base_model.model.${module}.weight`] as Stored)))
+    feeds[bias] = tensor(stacked(saved[`base_model.model.${module}.bias`] as Stored))
+    feeds[ofRows] = new Tensor('int64', BigInt64Array.of(0n), [1])
   }
   const session = await createSession(read.toBytes())
   const used = Object.fromEntries(session.inputNames.map((name) => [name, feeds[name] as Tensor]))

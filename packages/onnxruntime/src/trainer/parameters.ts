@@ -57,7 +57,7 @@ export class Parameters {
     const outFeatures = weight.length / inFeatures
     const ofWeight = {
       input: names.weight,
-      dims: [inFeatures, outFeatures],
+      dims: [1, inFeatures, outFeatures],
       values: Float32Array.from(weight),
       encode: (values: Float32Array) => transpose(values, outFeatures, inFeatures),
       decode: (gradient: Float32Array) => transpose(gradient, inFeatures, outFeatures),
@@ -68,7 +68,7 @@ export class Parameters {
     const encode = (numbers: Float32Array) => numbers.slice()
     return [
       ofWeight,
-      { input: names.bias, dims: [outFeatures], values, encode, decode: (gradient) => gradient },
+      { input: names.bias, dims: [1, outFeatures], values, encode, decode: (gradient) => gradient },
     ]
   }
 
@@ -108,7 +108,9 @@ export class Parameters {
   /** The inputs of the adapter, with the numbers as they are now. */
   feeds(): Record<string, Tensor> {
     const { Tensor, inputs } = this.#training
-    const feeds: Record<string, Tensor> = { [inputs.rows]: new Tensor('int64', BigInt64Array.of(0n), [1]) }
+    const feeds: Record<string, Tensor> = {}
+    for (const rows of [inputs.rows, ...Array.from(inputs.weights.values(), (names) => names.rows)])
+      feeds[rows] = new Tensor('int64', BigInt64Array.of(0n), [1])
     for (const { input, dims, values, encode } of this.all)
       feeds[input] = new Tensor('float32', encode(values), dims)
     return feeds

@@ -184,8 +184,22 @@ export class TfjsAdapterHost<Model> implements AdapterHost<LoadedAdapter, Merged
     }
   }
 
-  checkRows(adapters: readonly LoadedAdapter[]): void {
-    for (const { branches } of adapters) {
+  checkRows(rows: readonly (Applied<LoadedAdapter> | null)[]): void {
+    const adapters = new Set(rows.map((row) => row?.adapter))
+    for (const adapter of adapters) {
+      if (adapter === undefined) continue
+      const { branches, replaces } = adapter
+      const [replaced] = replaces.values()
+      if (replaced !== undefined && adapters.size > 1)
+        throw new FourierFTError(
+          'UNSUPPORTED',
+          `an adapter replaces layer '${replaced}' (modulesToSave), so it cannot share a batch with other adapters`,
+          {
+            advice: 'predict the rows of each adapter in a separate batch',
+            module: replaced,
+            option: 'names',
+          },
+        )
       const unsupported = [...branches.keys()].find(
         (module) => this.layers.get(module)?.kind.allowsAdapterPerRow === false,
       )

@@ -44,6 +44,7 @@ describe.each(['cpu', 'wasm'] as const)('adapters on %s', (backend) => {
   testAdapters(() => ({
     layer: { module: 'linear', shape: [5, 6] },
     head: { module: 'head', shape: [4, 5], hasBias: true },
+    hasHeadPerRow: false,
     create: createSubject,
   }))
 })

@@ -6,6 +6,7 @@
  * | --- | --- |
  * | of `attachBranches`, on an attention | the one with the branches |
  * | of `attachBranches`, on a replaceable layer | the replacement if its weight or bias is a target, else the layer itself |
+ * | of `attachBranches`, in that replacement | the one with one weight for the whole batch |
  * | of a merged decoder (the condition is the input `use_cache_branch`) | the one without a cache |
  * | whose condition is a constant, or follows from shapes | the one that the condition selects |
  */
@@ -89,7 +90,7 @@ class Choice {
     return isCacheInput ? false : undefined
   }
 
-  /** `attachBranches` compares the number of an adapter's weights, or coefficients, with 0. */
+  /** `attachBranches` compares the number of an adapter's weights, or coefficients, with 0, and the number of rows with 1. */
   #attachedCondition(node: OnnxNode, condition: string): boolean {
     const isTrained = inputsOf(this.#model.graph, condition).some((name) => this.#targets.has(name))
     if (isTrained) return false

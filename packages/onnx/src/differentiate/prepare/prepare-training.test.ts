@@ -323,15 +323,20 @@ describe('the choices of attachBranches', () => {
           replaceable: [{ module: 'head', layer: head }],
         },
       )
-      const { weight: matrix, bias = '' } = inputs.weights.get('head') ?? { weight: '' }
+      const { weight: matrix, bias = '', rows } = inputs.weights.get('head') ?? { weight: '', rows: '' }
       const { inFeatures, outFeatures } = head
-      const width = isTarget ? outFeatures : 0
+      const heads = isTarget ? 1 : 0
       const numbers = (length: number) => Float32Array.from({ length }, (_, i) => Math.sin(i))
       const feeds = {
         x: new Tensor('int64', ids.data.slice(0, 8) as BigInt64Array, [1, 8]),
         ...coefficientFeeds(inputs.coefficients, inputs.rows),
-        [matrix]: new Tensor('float32', numbers(inFeatures * width), [inFeatures, width]),
-        [bias]: new Tensor('float32', numbers(width), [width]),
+        [matrix]: new Tensor('float32', numbers(heads * inFeatures * outFeatures), [
+          heads,
+          inFeatures,
+          outFeatures,
+        ]),
+        [bias]: new Tensor('float32', numbers(heads * outFeatures), [heads, outFeatures]),
+        [rows]: new Tensor('int64', BigInt64Array.of(0n), [1]),
       }
       const expected = await resultsOf(attached, feeds)
       const coefficients = [...inputs.coefficients.values()]
