@@ -43,7 +43,10 @@ export function coefficientsOn(
 ): Float32Array | undefined {
   const result = new Float32Array(union.n)
   const factor = scaling * scale
-  for (const [l, position] of positionsOn(union, entries).entries()) {
+  // Most graphs are for adapters with the same entries.
+  const positions = entries === union ? undefined : positionsOn(union, entries)
+  for (let l = 0; l < coefficients.length; l++) {
+    const position = positions === undefined ? l : positions[l]
     if (position === undefined) return undefined
     const value = factor * coefficients[l]
     result[position] = value

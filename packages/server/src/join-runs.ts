@@ -4,6 +4,7 @@
  * the right. Everything else must have equal shapes.
  */
 import type { InferenceSession, Tensor } from 'onnxruntime-common'
+import { rowsOfBatch, wholeBatch } from './batch-rows.js'
 import { type Block, cut, emptyLike, paste, sizeOf, type TensorData } from './tensor-blocks.js'
 
 type Feeds = InferenceSession.FeedsType
@@ -41,6 +42,8 @@ const MAX_PADDED_TOKENS = 0.2
 /** A padded cache costs its copy and its part of the attention, but no linear layer. */
 const MAX_PADDED_CACHE = 0.5
 
+/** The outputs that become the cache of the next step. */
+const CACHE_OUTPUT = 'present'
 const MASK = 'attention_mask'
 const IDS = 'input_ids'
 
@@ -180,6 +183,8 @@ export class RunJoiner {
 
   #stack(tensors: readonly Tensor[], axis: number | undefined, padValue: bigint | undefined): Tensor {
     const [first] = tensors as [Tensor]
+    const joined = wholeBatch(tensors)
+    if (joined) return joined
     const dims = [...first.dims]
     dims[0] = tensors.reduce((sum, tensor) => sum + (tensor.dims[0] ?? 0), 0)
     if (axis !== undefined) dims[axis] = Math.max(...tensors.map((tensor) => tensor.dims[axis] ?? 0))
@@ -228,7 +233,9 @@ export class RunJoiner {
           block.sizes[axis] = (dims[axis] as number) - surplus
           if (padding?.side === 'left') block.starts[axis] = surplus
         }
-        result[name] = this.#makeTensor(type, cut(dataOf(tensor), dims, block), block.sizes)
+        result[name] = name.startsWith(CACHE_OUTPUT)
+          ? rowsOfBatch(tensor, block)
+          : this.#makeTensor(type, cut(dataOf(tensor), dims, block), block.sizes)
         row += rows[i] as number
       }
     }

@@ -41,7 +41,7 @@ export async function openChild(forbidden: string): Promise<Child> {
     },
   })
   const child = fork(join(folder, 'server.mjs'), {
-    execArgv: ['--expose-gc', '--unhandled-rejections=strict'],
+    execArgv: ['--expose-gc', ...(process.env.PROF ? ['--cpu-prof', '--cpu-prof-dir=/tmp/chaosprof'] : []), '--unhandled-rejections=strict'],
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   })
   const problems: string[] = []
@@ -58,7 +58,8 @@ export async function openChild(forbidden: string): Promise<Child> {
       else stderr = (stderr + text).slice(0, 10_000)
       const both = last + text
       const at = both.indexOf(forbidden)
-      if (at >= 0) problems.push(`${name} has contents of a request: ${both.slice(Math.max(0, at - 300), at + 100)}`)
+      if (at >= 0)
+        problems.push(`${name} has contents of a request: ${both.slice(Math.max(0, at - 300), at + 100)}`)
       last = both.slice(1 - forbidden.length)
     })
   }
@@ -95,7 +96,7 @@ export async function openChild(forbidden: string): Promise<Child> {
       isEnding = true
       if (child.exitCode === null && child.signalCode === null) {
         const ended = new Promise((resolve) => child.once('exit', resolve))
-        child.kill()
+        child.disconnect()
         await ended
       }
       await rm(folder, { recursive: true })

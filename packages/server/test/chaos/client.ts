@@ -23,12 +23,16 @@ export interface Received {
   readonly begin: number
   readonly end: number
   readonly error?: string
+  /** Statuses of the earlier answers on the same connection. */
+  readonly earlier: readonly number[]
 }
 
 /** Twice the server's own deadline. */
 const HANG_MS = 120_000
 
 export class Client {
+  /** Statuses of the answers on each connection. */
+  readonly #statuses = new WeakMap<object, number[]>()
   readonly #agent = new Agent({ keepAlive: true, maxSockets: Number.POSITIVE_INFINITY })
 
   send(url: string, { method, path, body, headers, isChunked, abortAfter }: Sending): Promise<Received> {
@@ -37,6 +41,8 @@ export class Client {
     return new Promise((resolve) => {
       let outcome: Received['outcome'] = 'reset'
       let status = 0
+      let statuses: number[] = []
+      let earlier: readonly number[] = []
       let received: IncomingHttpHeaders = {}
       const chunks: Buffer[] = []
       const timers: NodeJS.Timeout[] = []
@@ -44,7 +50,16 @@ export class Client {
         for (const timer of timers) clearTimeout(timer)
         const text = Buffer.concat(chunks).toString()
         const end = performance.now()
-        resolve({ outcome, status, headers: received, text, begin, end, ...(error && { error: String(error) }) })
+        resolve({
+          outcome,
+          status,
+          headers: received,
+          text,
+          begin,
+          end,
+          earlier,
+          ...(error && { error: String(error) }),
+        })
       }
       const length = body === undefined || isChunked ? {} : { 'content-length': Buffer.byteLength(body) }
       const call = request({
@@ -61,8 +76,14 @@ export class Client {
       }
       timers.push(setTimeout(give('hung'), HANG_MS))
       if (abortAfter !== undefined) timers.push(setTimeout(give('aborted'), abortAfter))
+      call.on('socket', (socket) => {
+        statuses = this.#statuses.get(socket) ?? []
+        this.#statuses.set(socket, statuses)
+        earlier = [...statuses]
+      })
       call.on('response', (response) => {
         status = response.statusCode ?? 0
+        statuses.push(status)
         received = response.headers
         response.on('data', (chunk: Buffer) => chunks.push(chunk))
         response.on('end', () => {

@@ -66,7 +66,12 @@ export class AdapterFolder {
       writeFileSync(join(directory, CONFIG_FILE), config)
       writeFileSync(join(directory, MODEL_FILE), bytes)
       this.#histories.set(name, [
-        { content: { type: 'good', version }, begin: Number.NEGATIVE_INFINITY, end: Number.NEGATIVE_INFINITY, isAtomic: true },
+        {
+          content: { type: 'good', version },
+          begin: Number.NEGATIVE_INFINITY,
+          end: Number.NEGATIVE_INFINITY,
+          isAtomic: true,
+        },
       ])
     }
   }
@@ -99,7 +104,7 @@ export class AdapterFolder {
   }
 
   async #changeOne(name: string, random: Random): Promise<void> {
-    const { content } = this.#histories.get(name)?.at(-1) as State
+    const content = this.#contentOf(name)
     const isGood = content.type === 'good'
     const change = random.weighted<string>([
       ['swap', 30],
@@ -141,16 +146,31 @@ export class AdapterFolder {
     }
   }
 
+  #contentOf(name: string): Content {
+    return (this.#histories.get(name) as State[]).at(-1)?.content ?? { type: 'absent' }
+  }
+
   #nextVersion(old: Version | undefined, random: Random): Version {
     const initialSeed = ++this.#lastVersion
     const dtype = random.pick(['F32', 'F16'] as const)
     if (old && random.chance(0.7)) return { ...old, dtype, initialSeed }
     const { seeds, targets } = MODELS[this.model]
-    return { model: this.model, seed: random.below(seeds), targets: random.below(targets.length), dtype, initialSeed }
+    return {
+      model: this.model,
+      seed: random.below(seeds),
+      targets: random.below(targets.length),
+      dtype,
+      initialSeed,
+    }
   }
 
   /** Notes when a change begins and ends. */
-  async #record(name: string, content: Content, isAtomic: boolean, change: () => void | Promise<void>): Promise<void> {
+  async #record(
+    name: string,
+    content: Content,
+    isAtomic: boolean,
+    change: () => void | Promise<void>,
+  ): Promise<void> {
     const state = { content, begin: performance.now(), end: Number.POSITIVE_INFINITY, isAtomic }
     this.#histories.get(name)?.push(state)
     await change()
@@ -198,7 +218,7 @@ export class AdapterFolder {
   /** Writes new numbers over the old ones, in two halves: between them the file has numbers of both. */
   async #overwrite(name: string, old: Version, directory: string, random: Random): Promise<void> {
     const version = { ...old, initialSeed: ++this.#lastVersion }
-    const { content } = this.#histories.get(name)?.at(-1) as State
+    const content = this.#contentOf(name)
     if (content.type !== 'good' || content.rest) return
     const { model } = bytesOf(version)
     const half = model.length >> 1

@@ -2,7 +2,7 @@
 import type { Sending } from './client.js'
 import { CHANGING } from './folder.js'
 import type { Random } from './random.js'
-import { MODELS, type ModelName } from './versions.js'
+import { firstKinds, MODELS, type ModelName } from './versions.js'
 
 /** In every text of a request, and nowhere else: the server must never print it. */
 export const SECRET = 'quokkasecret'
@@ -55,10 +55,11 @@ export type Tokens = Readonly<Record<ModelName, readonly (readonly number[])[]>>
 
 const numbered = (numbers: readonly number[]): Answer => Object.fromEntries(numbers.entries())
 
-export function rightRequest(model: ModelName, tokens: Tokens, random: Random): RightRequest {
-  const adapter = random.chance(0.03)
-    ? null
-    : `customer-${random.below(random.chance(0.5) ? CHANGING : MODELS[model].count)}`
+/** @param kinds mostly adapters of the first kinds are asked for */
+export function rightRequest(model: ModelName, tokens: Tokens, random: Random, kinds?: number): RightRequest {
+  const any = random.below(random.chance(0.5) ? CHANGING : MODELS[model].count)
+  const index = kinds === undefined || random.chance(0.3) ? any : firstKinds(model, any, kinds)
+  const adapter = random.chance(0.03) ? null : `customer-${index}`
   const name = adapter === null ? model : random.chance(0.5) ? adapter : `${model}:${adapter}`
   const one = random.below(TEXTS.length)
   const isList = random.chance(0.3)
@@ -102,8 +103,14 @@ export function rightRequest(model: ModelName, tokens: Tokens, random: Random): 
           sending: post(infer, {
             inputs: [
               input('input_ids', ids),
-              input('attention_mask', ids.map(() => 1)),
-              input('token_type_ids', ids.map(() => 0)),
+              input(
+                'attention_mask',
+                ids.map(() => 1),
+              ),
+              input(
+                'token_type_ids',
+                ids.map(() => 0),
+              ),
             ],
             ...timeout,
           }),
@@ -125,7 +132,9 @@ export function rightRequest(model: ModelName, tokens: Tokens, random: Random): 
           const classes = labels.length / texts.length
           return texts.map((_, i) =>
             Object.fromEntries(
-              labels.slice(i * classes, (i + 1) * classes).map((label, j) => [label, scores[i * classes + j]]),
+              labels
+                .slice(i * classes, (i + 1) * classes)
+                .map((label, j) => [label, scores[i * classes + j]]),
             ),
           ) as Answer[]
         },
@@ -192,7 +201,9 @@ export function rightRequest(model: ModelName, tokens: Tokens, random: Random): 
           ...(isSeeded ? { temperature: 1, seed: SAMPLING_SEED } : { temperature: 0 }),
           ...(isStream && { stream: true }),
         }),
-        read: isStream ? readStream : (body) => JSON.parse(body).choices.map(({ text }: { text: string }) => text),
+        read: isStream
+          ? readStream
+          : (body) => JSON.parse(body).choices.map(({ text }: { text: string }) => text),
       }
     }
   }
@@ -205,7 +216,8 @@ function readStream(body: string): readonly string[] {
   const chunks = events.map((event) => JSON.parse(event.replace(/^data: /, '')))
   const failed = chunks.find(({ error }) => error)
   if (failed) throw new Error(`the stream ends with an error: ${failed.error.message}`)
-  if (!chunks.some(({ choices }) => choices[0].finish_reason)) throw new Error('the stream has no finish_reason')
+  if (!chunks.some(({ choices }) => choices[0].finish_reason))
+    throw new Error('the stream has no finish_reason')
   return [chunks.map(({ choices }) => choices[0].text).join('')]
 }
 
@@ -268,17 +280,37 @@ export function badRequest(model: ModelName, random: Random): BadRequest {
         path: `/v2/models/${encodeURIComponent(unknown)}/ready`,
       }),
     () => bad('a path upwards', [404], { method: 'GET', path: `/v2/models/../../../../etc/${SECRET}` }),
-    () => bad('a wrong type', [400], post(path, { model: name, [field]: random.pick([null, 5, {}, true, [[SECRET]], [null]]) })),
+    () =>
+      bad(
+        'a wrong type',
+        [400],
+        post(path, { model: name, [field]: random.pick([null, 5, {}, true, [[SECRET]], [null]]) }),
+      ),
     () => bad('no model', [400], post(path, { [field]: SECRET })),
     () => bad('a model of a wrong type', [400], post(path, { model: { a: SECRET }, [field]: SECRET })),
     () => ({ ...bad('a huge body', [413], post(path, huge)), mayReset: true }),
-    () => ({ ...bad('a huge body in chunks', [413], { ...post(path, huge), isChunked: true }), mayReset: true }),
+    () => ({
+      ...bad('a huge body in chunks', [413], { ...post(path, huge), isChunked: true }),
+      mayReset: true,
+    }),
     () => bad('a token that does not exist', [400], post(infer, ids([1, 160, 2]))),
     () => bad('a negative token', [400], post(infer, ids([1, -1, 2]))),
     () => bad('a token of a wrong type', [400], post(infer, ids([1, SECRET, 2]))),
     () => bad('more tokens than positions', [400], post(infer, ids(new Array(500).fill(1)))),
-    () => bad('a shape of 2^60 elements', [400], post(infer, { inputs: [{ name: 'text', datatype: 'BYTES', shape: [2 ** 30, 2 ** 30], data: [SECRET] }] })),
-    () => bad('a task that the model does not have', [400], post('/v1/tasks/translation', { model: name, inputs: SECRET })),
+    () =>
+      bad(
+        'a shape of 2^60 elements',
+        [400],
+        post(infer, {
+          inputs: [{ name: 'text', datatype: 'BYTES', shape: [2 ** 30, 2 ** 30], data: [SECRET] }],
+        }),
+      ),
+    () =>
+      bad(
+        'a task that the model does not have',
+        [400],
+        post('/v1/tasks/translation', { model: name, inputs: SECRET }),
+      ),
     () => bad('an unknown route', [404], post(`/v3/${SECRET}`, {})),
     () => bad('a wrong method', [404, 405], { method: 'GET', path }),
   ])()

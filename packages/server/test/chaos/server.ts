@@ -46,3 +46,6 @@ process.on('message', ({ id, order }: { id: number; order: Order }) => {
     (error: Error) => process.send?.({ id, error: error.stack }),
   )
 })
+
+// The parent has ended.
+process.on('disconnect', () => process.exit())

@@ -1,6 +1,6 @@
 /** Versions of adapters for the tiny models of the fixtures. A few numbers determine a version, so its files can be made again after the run. */
 import {
-  type Adapter,
+  Adapter,
   type AdapterBytes,
   createAdapter,
   createConfig,
@@ -98,7 +98,8 @@ export interface Version {
 }
 
 export const kindOf = ({ model, seed, targets }: Version) => `${model} ${seed} ${targets}`
-export const idOf = ({ dtype, initialSeed, ...version }: Version) => `${kindOf({ dtype, initialSeed, ...version })} ${dtype} ${initialSeed}`
+export const idOf = ({ dtype, initialSeed, ...version }: Version) =>
+  `${kindOf({ dtype, initialSeed, ...version })} ${dtype} ${initialSeed}`
 
 /** The first version of the adapter with an index: all kinds in turn. */
 export function firstVersion(model: ModelName, index: number): Version {
@@ -110,6 +111,12 @@ export function firstVersion(model: ModelName, index: number): Version {
     dtype: index % 7 < 3 ? 'F16' : 'F32',
     initialSeed: index,
   }
+}
+
+/** Returns the index of an adapter whose first version is one of the first kinds. */
+export function firstKinds(model: ModelName, index: number, kinds: number): number {
+  const all = MODELS[model].seeds * MODELS[model].targets.length
+  return index - (index % all) + (index % kinds)
 }
 
 export function adapterOf({ model, seed, targets, initialSeed }: Version): Adapter {
@@ -124,11 +131,20 @@ export function adapterOf({ model, seed, targets, initialSeed }: Version): Adapt
     fanInFanOut: model === 'gpt2',
     ...(classes !== undefined && { modulesToSave: ['classifier'] }),
   })
-  const names = [0, 1].flatMap((index) => modules.map((module) => [layer(index) + module, shapes[module] as Shape]))
-  return createAdapter(config, Object.fromEntries(names), {
+  const names = [0, 1].flatMap((index) =>
+    modules.map((module) => [layer(index) + module, shapes[module] as Shape]),
+  )
+  const adapter = createAdapter(config, Object.fromEntries(names), {
     initialSeed,
     ...(classes !== undefined && { savedModules: { classifier: head(classes, initialSeed) } }),
   })
+  return classes === 5 ? withLabels(adapter) : adapter
+}
+
+/** The model has names for three classes. */
+function withLabels(adapter: Adapter): Adapter {
+  const id2label = { 0: 'awful', 1: 'bad', 2: 'neutral', 3: 'good', 4: 'great' }
+  return new Adapter({ ...adapter, metadata: { ...adapter.metadata, id2label: JSON.stringify(id2label) } })
 }
 
 export function bytesOf(version: Version): AdapterBytes {
