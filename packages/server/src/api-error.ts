@@ -3,19 +3,6 @@ import { FourierFTError } from '@fourierft/core'
 import { ClientGoneError } from './apis/context.js'
 import { ServerError } from './errors.js'
 
-/** Thrown for a prompt that does not fit the model. OpenAI's code for it is `context_length_exceeded`. */
-export class ContextLengthError extends ServerError {
-  constructor(length: number, limit: number, param: string) {
-    super(
-      'invalid_value',
-      `the prompt has ${length} tokens; the model's context has ${limit}, and one is needed for the answer`,
-      {
-        param,
-      },
-    )
-  }
-}
-
 export interface ApiError {
   readonly status: number
   readonly message: string
@@ -45,9 +32,8 @@ export function describeError(error: unknown, requestId: string): ApiError {
     ...rest,
   })
   if (error instanceof ServerError && error.code !== 'internal_error') {
-    const code = error instanceof ContextLengthError ? 'context_length_exceeded' : error.code
     const wait = error.status === 429 || error.status === 503 ? (error.retryAfter ?? 1) : error.retryAfter
-    return answer(error.status, code, error.message, { param: error.param ?? null, retryAfter: wait })
+    return answer(error.status, error.code, error.message, { param: error.param ?? null, retryAfter: wait })
   }
   if (error instanceof ClientGoneError) return answer(499, 'client_closed_request', error.message)
   if (FourierFTError.isInstance(error) && error.code === 'INVALID_OPTION') {
@@ -62,11 +48,12 @@ export function describeError(error: unknown, requestId: string): ApiError {
 /** Codes of `FourierFTError` that do not blame the files of an adapter. */
 const OUR_FAULT: ReadonlySet<string> = new Set(['IO_ERROR', 'INVALID_ONNX', 'ADAPTER_EXISTS', 'UNSUPPORTED'])
 
-/** OpenAI's JSON for an error. */
-export function errorBody({ message, type, param, code }: ApiError): {
-  error: { message: string; type: string; param: string | null; code: string }
-} {
-  return { error: { message, type, param, code } }
+/** The JSON of an error: OpenAI's or, in the Open Inference Protocol, a text. */
+export function errorBody(
+  { message, type, param, code }: ApiError,
+  path: string,
+): { readonly error: unknown } {
+  return { error: /^\/v2(\/|$)/.test(path) ? message : { message, type, param, code } }
 }
 
 export function errorHeaders({ status, retryAfter }: ApiError): Record<string, string> {

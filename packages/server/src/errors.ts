@@ -11,6 +11,7 @@ export type ServerErrorCode =
   | 'deadline_exceeded'
   | 'shutting_down'
   | 'invalid_value'
+  | 'context_length_exceeded'
   | 'unsupported_task'
   | 'invalid_api_key'
   | 'body_too_large'
@@ -34,6 +35,7 @@ const STATUS: Readonly<Record<ServerErrorCode, number>> = {
   deadline_exceeded: 504,
   shutting_down: 503,
   invalid_value: 400,
+  context_length_exceeded: 400,
   unsupported_task: 400,
   invalid_api_key: 401,
   body_too_large: 413,

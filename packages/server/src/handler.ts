@@ -150,7 +150,11 @@ export function createHandler(engine: Engine, options: HandlerOptions = {}): Han
     c.set('error', error)
     const described = describeError(error, c.get('requestId'))
     // A Response cannot be made with a status that the Fetch standard does not allow; 499 is allowed.
-    return Response.json(errorBody(described), { status: described.status, headers: errorHeaders(described) })
+    const path = c.req.path.slice(basePath.length)
+    return Response.json(errorBody(described, path), {
+      status: described.status,
+      headers: errorHeaders(described),
+    })
   }
   app.onError(answerError)
   app.notFound((c) => {

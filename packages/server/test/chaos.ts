@@ -24,12 +24,21 @@ import {
   type Tokens,
 } from './chaos/requests.js'
 import type { Measured } from './chaos/server.js'
-import { type Content, MODEL_NAMES, MODELS, type ModelName } from './chaos/versions.js'
+import {
+  type Content,
+  kindsOf,
+  MODEL_NAMES,
+  MODELS,
+  type ModelName,
+  type Population,
+} from './chaos/versions.js'
 
 const FIXTURES = fileURLToPath(new URL('../../transformers/test/__fixtures__/', import.meta.url))
 const CONNECTIONS = 200
 /** Bytes for adapters in memory: room for a tenth of them, so that adapters leave all the time. */
 const MEMORY = { bert: 300_000, roberta: 60_000, gpt2: 60_000 } as const
+/** Kinds that most requests ask for while there are too few graphs. */
+const CROWDED_KINDS = 5
 /** How often requests go to each model. */
 const SHARES = [
   ['bert', 60],
@@ -40,6 +49,8 @@ const SHARES = [
 export interface ChaosOptions {
   /** Every random choice follows from it. The order in which requests and changes meet does not. */
   readonly seed: number
+  /** Adapters of the classifier, and seeds of their entries. */
+  readonly population: Population
   /** Seconds of load with room for every kind of adapter, after the warm-up. */
   readonly seconds: number
   /** Seconds of load with too few graphs and a short queue. */
@@ -79,6 +90,8 @@ export interface ChaosReport {
   readonly versionPairs: number
   readonly distinctPairs: number
   readonly evictions: number
+  /** Of the classifier while there was room for every kind of adapter. */
+  readonly rowsPerBatch: number
   /** After the warm-up, and at the end of each round of load, when nothing runs. */
   readonly measured: readonly (Measured & { readonly requests: number })[]
   /** Everything that must not be. */
@@ -95,6 +108,7 @@ class Chaos {
   readonly #tokens: Tokens
   #rounds = 0
   evictions = 0
+  rowsPerBatch = 0
 
   constructor(
     seed: number,
@@ -130,8 +144,8 @@ class Chaos {
   async warmUp(urls: ReadonlyMap<ModelName, string>): Promise<void> {
     const client = new Client()
     for (const [model, url] of urls) {
-      const { seeds, targets } = MODELS[model]
-      for (let index = 0; index < seeds * targets.length; index++) {
+      const kinds = kindsOf(model, this.#folders[model].population)
+      for (let index = 0; index < kinds; index++) {
         // These are not changed by the writers yet.
         const path = `/v2/models/customer-${index}/ready`
         const { status, text } = await client.send(url, { method: 'GET', path })
@@ -163,7 +177,12 @@ class Chaos {
         const isBad = random.chance(0.12)
         const request = isBad
           ? badRequest(model, random)
-          : rightRequest(model, this.#tokens, random, phase === 'crowded' ? 5 : undefined)
+          : rightRequest(
+              this.#folders[model],
+              this.#tokens,
+              random,
+              phase === 'crowded' ? CROWDED_KINDS : undefined,
+            )
         const abortAfter = random.chance(0.1) ? random.below(60) : undefined
         const received = await client.send(url, { ...request.sending, abortAfter })
         this.sent.push(sentOf({ phase, model, url, request, received, id: `${round}.${worker}.${number}` }))
@@ -203,6 +222,21 @@ class Chaos {
       const memory = values.get('fourierft_resident_adapter_bytes') ?? Number.NaN
       if (!(memory <= MEMORY[model])) this.problems.push(`${model}: adapters take ${memory} bytes`)
       this.evictions += values.get('fourierft_adapter_evictions_total') ?? 0
+      const lookups =
+        (values.get('fourierft_adapter_lookups_total{result="hit"}') ?? 0) +
+        (values.get('fourierft_adapter_lookups_total{result="miss"}') ?? 0)
+      const answered = this.sent.filter(
+        (one) =>
+          one.url === url && one.answers.length > 0 && one.request.type === 'right' && one.request.adapter,
+      )
+      if (lookups < answered.length)
+        this.problems.push(`${model}: ${lookups} lookups of adapters for ${answered.length} answers`)
+      const rows = values.get('fourierft_batch_rows_sum') ?? 0
+      this.rowsPerBatch ||= rows / (values.get('fourierft_batch_rows_count') ?? Number.NaN)
+      // Files of one adapter must not change how all others share batches.
+      const models = await client.send(url, { method: 'GET', path: '/v1/models' })
+      const { joining } = JSON.parse(models.text).data[0]
+      if (joining !== 'padded') this.problems.push(`${model}: requests share batches as '${joining}'`)
       const counted = new Map<number, number>()
       for (const [name, value] of values) {
         const [, api, status] = /^fourierft_requests_total\{api="(\w+)",status="(\d+)"\}$/.exec(name) ?? []
@@ -213,7 +247,7 @@ class Chaos {
       this.#compareCounts(
         model,
         counted,
-        this.sent.filter((one) => one.url === url && one.received.status >= 0),
+        this.sent.filter((one) => one.url === url),
       )
     }
     client.close()
@@ -334,13 +368,13 @@ function statusProblem(folder: AdapterFolder, one: Sent, closedAt: number): stri
   }
   if (status === 503)
     return phase === 'closing' && received.end >= closedAt && retryAfter ? undefined : 'status 503'
+  if (status === 429) return phase === 'crowded' && Number(retryAfter) >= 1 ? undefined : 'status 429'
   if (request.type === 'bad') return request.statuses.includes(status) ? undefined : `status ${status}`
   if (status === 504) return request.hasDeadline ? undefined : 'status 504'
   const { contents, wasIncomplete } =
     request.adapter === null
       ? { contents: [{ type: 'good' }], wasIncomplete: false }
       : folder.seen(request.adapter, received.begin, received.end)
-  if (status === 429) return phase === 'crowded' && Number(retryAfter) >= 1 ? undefined : 'status 429'
   if (status === 409) return phase === 'crowded' && request.adapter !== null ? undefined : 'status 409'
   const types = contents.map(({ type }) => type)
   if (status === 200) return types.includes('good') ? undefined : `status 200 of a folder that was ${types}`
@@ -356,23 +390,27 @@ function describe({ id, phase, model, request, received, error }: Sent): string 
 }
 
 /** Runs the load. What must not be is in `problems`. */
-export async function runChaos({ seed, seconds, crowdedSeconds }: ChaosOptions): Promise<ChaosReport> {
+export async function runChaos({
+  seed,
+  population,
+  seconds,
+  crowdedSeconds,
+}: ChaosOptions): Promise<ChaosReport> {
   env.localModelPath = FIXTURES
   env.allowRemoteModels = false
   env.logLevel = LogLevel.ERROR
   const root = await mkdtemp(join(tmpdir(), 'fourierft-chaos-'))
-  mark('begin')
   const child = await openChild(SECRET)
-  mark('child')
   try {
     const folders = Object.fromEntries(
-      MODEL_NAMES.map((model) => [model, new AdapterFolder(model, root)]),
+      MODEL_NAMES.map((model) => [
+        model,
+        new AdapterFolder(model, model === 'bert' ? population : { count: 300, seeds: 2 }, root),
+      ]),
     ) as Record<ModelName, AdapterFolder>
-    mark('folders written')
     const chaos = new Chaos(seed, child, folders, await readTokens())
     const urls = await chaos.serve(MODEL_NAMES, { maxGroups: 64 })
     await chaos.warmUp(urls)
-    mark('warm')
     await chaos.load('warm', urls, () => sleep(Math.min(30_000, seconds * 300)))
     await chaos.measure()
     for (let round = 0; round < 3; round++) {
@@ -380,23 +418,21 @@ export async function runChaos({ seed, seconds, crowdedSeconds }: ChaosOptions):
       await chaos.measure()
     }
     await chaos.checkMetrics(urls)
-    mark('loaded')
     let closedAt = Number.POSITIVE_INFINITY
     await chaos.load('closing', urls, async () => {
       await sleep(1000)
       closedAt = performance.now()
       await Promise.all(Array.from(urls.values(), (url) => child.closeServer(url)))
     })
-    mark('closed')
-    const crowded = await chaos.serve(['bert'], { maxGroups: 8, maxQueue: 150 })
+    const crowded = await chaos.serve(['bert'], { maxGroups: CROWDED_KINDS + 2, maxQueue: 150 })
     await chaos.load('crowded', crowded, () => sleep(crowdedSeconds * 1000))
     await chaos.checkMetrics(crowded)
-    mark('crowded')
     await child.closeServer(crowded.get('bert') as string)
     return {
       ...(await judge(chaos, folders, closedAt, child)),
       measured: chaos.measured,
       evictions: chaos.evictions,
+      rowsPerBatch: chaos.rowsPerBatch,
     }
   } finally {
     await child.end()
@@ -409,7 +445,7 @@ async function judge(
   folders: Readonly<Record<ModelName, AdapterFolder>>,
   closedAt: number,
   child: Child,
-): Promise<Omit<ChaosReport, 'measured' | 'evictions'>> {
+): Promise<Omit<ChaosReport, 'measured' | 'evictions' | 'rowsPerBatch'>> {
   const { sent } = chaos
   const problems = [...chaos.problems, ...child.problems]
   const outcomes: Record<string, number> = {}
@@ -429,9 +465,7 @@ async function judge(
     candidates.set(one, possible)
     for (const need of possible.flat()) needs.set(needId(need), need)
   }
-  mark('judged status')
   const alone = await answersAlone([...needs.values()])
-  mark('alone ' + alone.size)
   const expectedOf = (need: Need) => alone.get(needId(need)) as NonNullable<ReturnType<typeof alone.get>>
   let [ties, versionPairs, distinctPairs] = [0, 0, 0]
   for (const [one, possible] of candidates) {
@@ -469,4 +503,3 @@ async function judge(
     problems,
   }
 }
-const mark = (what: string) => console.log((performance.now() / 1000).toFixed(1), what)

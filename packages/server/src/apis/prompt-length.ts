@@ -1,6 +1,6 @@
 /** How many tokens a model can read, and the check of a text's tokens against it. */
-import { ContextLengthError } from '../api-error.js'
 import type { Pipe } from '../engine.js'
+import { ServerError } from '../errors.js'
 
 /** Model types whose first position is `pad_token_id + 1`. */
 const OFFSET_POSITIONS = /roberta|camembert|mpnet|longformer|data2vec-text|xmod|esm/
@@ -22,8 +22,13 @@ export function contextLength({ model, tokenizer }: Pipe): number | undefined {
   return limits.length === 0 ? undefined : Math.min(...limits)
 }
 
-/** @throws {ContextLengthError} if there are more tokens than the model can read, with `reserved` more for the answer */
+/** @throws {ServerError} `context_length_exceeded` if there are more tokens than the model can read, with `reserved` more for the answer */
 export function checkLength(pipe: Pipe, length: number, param: string, reserved = 0): void {
   const limit = contextLength(pipe)
-  if (limit !== undefined && length + reserved > limit) throw new ContextLengthError(length, limit, param)
+  if (limit === undefined || length + reserved <= limit) return
+  throw new ServerError(
+    'context_length_exceeded',
+    `the prompt has ${length} tokens; the model's context has ${limit}, and one is needed for the answer`,
+    { param },
+  )
 }

@@ -41,7 +41,11 @@ export async function openChild(forbidden: string): Promise<Child> {
     },
   })
   const child = fork(join(folder, 'server.mjs'), {
-    execArgv: ['--expose-gc', ...(process.env.PROF ? ['--cpu-prof', '--cpu-prof-dir=/tmp/chaosprof'] : []), '--unhandled-rejections=strict'],
+    execArgv: [
+      '--expose-gc',
+      ...(process.env.PROF ? ['--cpu-prof', '--cpu-prof-dir=/tmp/chaosprof'] : []),
+      '--unhandled-rejections=strict',
+    ],
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   })
   const problems: string[] = []

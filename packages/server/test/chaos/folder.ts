@@ -14,6 +14,8 @@ import {
   firstVersion,
   MODELS,
   type ModelName,
+  overflowing,
+  type Population,
   type Version,
 } from './versions.js'
 
@@ -40,6 +42,7 @@ const WRITERS = 3
 
 export class AdapterFolder {
   readonly model: ModelName
+  readonly population: Population
   /** The server's folder. */
   readonly path: string
   readonly names: readonly string[]
@@ -50,16 +53,16 @@ export class AdapterFolder {
   #lastPath = 0
   #changes = new Map<string, number>()
 
-  constructor(model: ModelName, root: string) {
+  constructor(model: ModelName, population: Population, root: string) {
     this.model = model
+    this.population = population
     this.path = join(root, model)
     this.#store = join(root, `${model}-store`)
-    const { count } = MODELS[model]
-    this.names = Array.from({ length: count }, (_, index) => `customer-${index}`)
+    this.names = Array.from({ length: population.count }, (_, index) => `customer-${index}`)
     mkdirSync(this.path, { recursive: true })
     mkdirSync(this.#store, { recursive: true })
     for (const [index, name] of this.names.entries()) {
-      const version = firstVersion(model, index)
+      const version = firstVersion(model, index, population.seeds)
       const { config, model: bytes } = bytesOf(version)
       const directory = join(this.path, name)
       mkdirSync(directory)
@@ -140,7 +143,7 @@ export class AdapterFolder {
       )
     } else if (change === 'malicious') {
       const [how, write] = random.pick(MALICIOUS)
-      await this.#record(name, { type: 'broken', how }, false, () => write(directory))
+      await this.#record(name, { type: 'broken', how }, false, () => write(directory, version))
     } else if (change === 'delete') {
       await this.#record(name, { type: 'absent' }, false, () => this.#clear(directory))
     }
@@ -154,10 +157,10 @@ export class AdapterFolder {
     const initialSeed = ++this.#lastVersion
     const dtype = random.pick(['F32', 'F16'] as const)
     if (old && random.chance(0.7)) return { ...old, dtype, initialSeed }
-    const { seeds, targets } = MODELS[this.model]
+    const { targets } = MODELS[this.model]
     return {
       model: this.model,
-      seed: random.below(seeds),
+      seed: random.below(this.population.seeds),
       targets: random.below(targets.length),
       dtype,
       initialSeed,
@@ -277,7 +280,16 @@ const CONFIG = {
 }
 
 /** Files that someone could write to harm the server. */
-const MALICIOUS: readonly (readonly [string, (directory: string) => Promise<void>])[] = [
+const MALICIOUS: readonly (readonly [string, (directory: string, version: Version) => Promise<void>])[] = [
+  [
+    'numbers that overflow',
+    async (directory, version) => {
+      const { config, model } = overflowing(version)
+      await writeFile(join(directory, MODEL_FILE), '')
+      await writeFile(join(directory, CONFIG_FILE), config)
+      await writeFile(join(directory, MODEL_FILE), model)
+    },
+  ],
   model('a header of 2^62 bytes', withHeader('{}', 2 ** 62)),
   model('a header longer than the file', withHeader('{}', 100_000)),
   model('a header of nested lists', withHeader('['.repeat(200_000))),

@@ -1,8 +1,8 @@
 /** Requests at random: right ones, each with what its answer must be, and bad ones, each with the statuses that are promised. */
 import type { Sending } from './client.js'
-import { CHANGING } from './folder.js'
+import { type AdapterFolder, CHANGING } from './folder.js'
 import type { Random } from './random.js'
-import { firstKinds, MODELS, type ModelName } from './versions.js'
+import { kindsOf, type ModelName } from './versions.js'
 
 /** In every text of a request, and nowhere else: the server must never print it. */
 export const SECRET = 'quokkasecret'
@@ -55,10 +55,16 @@ export type Tokens = Readonly<Record<ModelName, readonly (readonly number[])[]>>
 
 const numbered = (numbers: readonly number[]): Answer => Object.fromEntries(numbers.entries())
 
-/** @param kinds mostly adapters of the first kinds are asked for */
-export function rightRequest(model: ModelName, tokens: Tokens, random: Random, kinds?: number): RightRequest {
-  const any = random.below(random.chance(0.5) ? CHANGING : MODELS[model].count)
-  const index = kinds === undefined || random.chance(0.3) ? any : firstKinds(model, any, kinds)
+/** @param kinds undefined, or mostly adapters of the first kinds are asked for */
+export function rightRequest(
+  { model, population }: AdapterFolder,
+  tokens: Tokens,
+  random: Random,
+  kinds: number | undefined,
+): RightRequest {
+  const any = random.below(random.chance(0.5) ? CHANGING : population.count)
+  const index =
+    kinds === undefined || random.chance(0.3) ? any : any - (any % kindsOf(model, population)) + (any % kinds)
   const adapter = random.chance(0.03) ? null : `customer-${index}`
   const name = adapter === null ? model : random.chance(0.5) ? adapter : `${model}:${adapter}`
   const one = random.below(TEXTS.length)

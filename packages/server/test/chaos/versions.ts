@@ -25,9 +25,12 @@ export interface ChaosModel {
   readonly shapes: Readonly<Record<string, Shape>>
   readonly scaling: number
   readonly targets: readonly Targets[]
-  /** Seeds of entries. Each seed with each of the targets is a kind of adapters, which needs a graph of its own. */
-  readonly seeds: number
+}
+
+/** How many adapters a model has. Each seed of entries with each of the targets is a kind of adapters, which needs a graph of its own. */
+export interface Population {
   readonly count: number
+  readonly seeds: number
 }
 
 const SQUARE: Shape = [32, 32]
@@ -55,8 +58,6 @@ export const MODELS: Readonly<Record<ModelName, ChaosModel>> = {
         classes: 5,
       },
     ],
-    seeds: 20,
-    count: 2000,
   },
   roberta: {
     task: 'feature-extraction',
@@ -68,8 +69,6 @@ export const MODELS: Readonly<Record<ModelName, ChaosModel>> = {
       { modules: ['attention.self.key', 'intermediate.dense'], n: 32 },
       { modules: ['attention.output.dense', 'output.dense'], n: 16 },
     ],
-    seeds: 2,
-    count: 300,
   },
   gpt2: {
     task: 'text-generation',
@@ -81,8 +80,6 @@ export const MODELS: Readonly<Record<ModelName, ChaosModel>> = {
       { modules: ['attn.c_attn', 'mlp.c_fc'], n: 24 },
       { modules: ['mlp.c_fc', 'mlp.c_proj'], n: 24 },
     ],
-    seeds: 2,
-    count: 300,
   },
 }
 
@@ -102,8 +99,8 @@ export const idOf = ({ dtype, initialSeed, ...version }: Version) =>
   `${kindOf({ dtype, initialSeed, ...version })} ${dtype} ${initialSeed}`
 
 /** The first version of the adapter with an index: all kinds in turn. */
-export function firstVersion(model: ModelName, index: number): Version {
-  const { seeds, targets } = MODELS[model]
+export function firstVersion(model: ModelName, index: number, seeds: number): Version {
+  const { targets } = MODELS[model]
   return {
     model,
     seed: index % seeds,
@@ -113,11 +110,8 @@ export function firstVersion(model: ModelName, index: number): Version {
   }
 }
 
-/** Returns the index of an adapter whose first version is one of the first kinds. */
-export function firstKinds(model: ModelName, index: number, kinds: number): number {
-  const all = MODELS[model].seeds * MODELS[model].targets.length
-  return index - (index % all) + (index % kinds)
-}
+/** Kinds that the first versions of a model's adapters have, in turn. */
+export const kindsOf = (model: ModelName, { seeds }: Population) => seeds * MODELS[model].targets.length
 
 export function adapterOf({ model, seed, targets, initialSeed }: Version): Adapter {
   const { layer, shapes, scaling, targets: all } = MODELS[model]
@@ -155,6 +149,16 @@ function head(classes: number, seed: number): LinearWeights {
   const random = new Random(seed, 17)
   const numbers = (count: number) => Float32Array.from({ length: count }, () => random.next() - 0.5)
   return { shape: [classes, 32], weight: numbers(classes * 32), bias: numbers(classes) }
+}
+
+/** An adapter with numbers that are too large for float32 once they are scaled. */
+export function overflowing(version: Version): AdapterBytes {
+  const adapter = adapterOf(version)
+  const large = Array.from(adapter.modules, ([name, { coefficients }]) => [
+    name,
+    coefficients.map(() => 3e38),
+  ])
+  return adapter.withCoefficients(Object.fromEntries(large)).toBytes({ dtype: 'F32' })
 }
 
 /** What an adapter's folder contains. */

@@ -39,7 +39,7 @@ export async function eventStream(
     (error: unknown) => {
       const described = describeError(error, c.get('requestId'))
       c.set('error', error)
-      send(JSON.stringify(errorBody(described)))
+      send(JSON.stringify(errorBody(described, c.req.path)))
       return described.status
     },
   )
