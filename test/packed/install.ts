@@ -44,6 +44,7 @@ const PEERS = [
   '@tensorflow/tfjs-backend-cpu@4.22.0',
   'onnxruntime-node@1.30.0',
   '@huggingface/transformers@4.3.1',
+  'openai@6',
   '@types/node@20',
 ]
 

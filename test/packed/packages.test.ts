@@ -111,12 +111,16 @@ describe('a project in which the tarballs are installed', () => {
       join(project, 'use.ts'),
       `import { type Adapter, type Layer, delta, loadAdapter } from '@fourierft/core'
        import { testBackend } from '@fourierft/conformance/vitest'
+       import { type RunningServer, serve } from '@fourierft/server'
        import { attach } from '@fourierft/tfjs'
        const adapter: Adapter = await loadAdapter('./adapter')
        const layer: Layer | undefined = adapter.layers()[0]
        export const change: Float32Array | Float64Array | undefined = layer && delta(layer)
        // @ts-expect-error a string is not a layer
        delta('layer')
+       export const start = (model: string): Promise<RunningServer> => serve({ model, adapters: './adapters' })
+       // @ts-expect-error a port is a number
+       serve({ model: 'some/model', port: '80' })
        export { attach, testBackend }`,
     )
     const options = ['--noEmit', '--strict', '--skipLibCheck', '--target', 'es2022', '--module', module]

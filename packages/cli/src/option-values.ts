@@ -78,6 +78,11 @@ export function parseNames(text: string): readonly string[] {
   return names
 }
 
+export function parseToken(text: string): string {
+  if (!/^\S+$/.test(text)) throw new InvalidArgumentError('Expected a text without spaces.')
+  return text
+}
+
 export function parsePort(text: string): number {
   const value = Number(text)
   if (!/^\d{1,5}$/.test(text) || value > 65535)

@@ -54,6 +54,7 @@ test('--help lists every command and shows examples', async () => {
     'entries',
     'convert',
     'merge',
+    'serve',
     'params',
     'conformance',
   ]) {

@@ -15,7 +15,7 @@ import {
 import { biasOf, checkWeight, readLayer, valuesOfFreeWidth } from '@fourierft/onnx'
 import type { InferenceSession } from 'onnxruntime-common'
 import type { AdaptedGraph, RunArguments } from './adapted-graph.js'
-import { slotsFor } from './adapter-slots.js'
+import { NO_SLOTS, slotsFor } from './adapter-slots.js'
 import { feedsError } from './feeds-error.js'
 import { type MatchedLayer, modulesOf } from './matched-layers.js'
 import type { ModelSessions } from './model-sessions.js'
@@ -177,6 +177,17 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
     // Called first, because it throws if one graph cannot apply all of the adapters; then no session is closed.
     const slots = slotsFor(adapters)
     await this.#replaceGraph(() => sessions.openAttached(slots, openModels.at(-1)))
+  }
+
+  /**
+   * Replaces a session without slots by one of the native kernel's addon, which is made and run off JavaScript's thread. Does nothing if the kernel is not
+   * used, or if adapters have slots.
+   */
+  async useNativeSession(): Promise<void> {
+    const { slots } = await this.#current.opened
+    const sessions = await this.#getSessions()
+    if (sessions.nativeProblem === undefined && slots === NO_SLOTS)
+      await this.#replaceGraph(() => sessions.openAttached(slots))
   }
 
   async merge(added: readonly Applied<SessionAdapter>[]): Promise<SharedGraph> {

@@ -56,8 +56,10 @@ export function errorBody(
   return { error: /^\/v2(\/|$)/.test(path) ? message : { message, type, param, code } }
 }
 
-export function errorHeaders({ status, retryAfter }: ApiError): Record<string, string> {
+export function errorHeaders({ status, code, retryAfter }: ApiError): Record<string, string> {
   return {
+    // The rest of the body is not read, so the connection cannot have another request.
+    ...(code === 'body_too_large' && { connection: 'close' }),
     ...(retryAfter !== undefined && { 'retry-after': String(Math.ceil(retryAfter)) }),
     ...(status === 401 && { 'www-authenticate': 'Bearer' }),
   }

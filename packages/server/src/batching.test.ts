@@ -200,7 +200,7 @@ test('adapters can be loaded and unloaded by name; calls that have begun keep th
   await expect(generate('mine')).rejects.toMatchObject({ code: 'model_not_found' })
   await expect(engine.unload('mine')).rejects.toMatchObject({ code: 'model_not_found' })
   await expect(engine.load('other', `${FIXTURES}/gpt2/nothing`, { signal })).rejects.toMatchObject({
-    status: 404,
+    status: 400,
   })
   expect(await engine.list()).toEqual([])
 })

@@ -71,7 +71,11 @@ export interface Engine {
   /** Lists the adapters that have names: those of the folder, those that were loaded by name, and resident ones. */
   list(): Promise<readonly ListedAdapter[]>
 
-  /** Adds an adapter under a name, from a path or a repository of an allowed owner (vLLM's `load_lora_adapter`). */
+  /**
+   * Adds an adapter under a name (vLLM's `load_lora_adapter`).
+   *
+   * @param source a folder of the server, or another name of an adapter that the resolver finds, such as a repository of an allowed owner
+   */
   load(name: string, source: string, options: CallOptions): Promise<void>
   /** Removes an adapter that `load` added. Calls that have started keep it. */
   unload(name: string): Promise<void>

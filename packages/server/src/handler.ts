@@ -24,6 +24,8 @@ export interface HandlerOptions {
   readonly cors?: string | readonly string[]
   /** Largest body of a request. Default: 4 MiB. */
   readonly maxBodyBytes?: number
+  /** Requests at a time; further ones get 429 before their bodies are read. Default: 1024. */
+  readonly maxRequests?: number | undefined
   /** Milliseconds until a request ends with 504. Default: 60,000. */
   readonly timeout?: number
   /** An object like pino's, or `false`. Default: pino, JSON on stdout. */
@@ -42,6 +44,7 @@ export type Handler = (request: Request) => Promise<Response>
 
 const MAX_BODY_BYTES = 4 * 2 ** 20
 const TIMEOUT = 60_000
+const MAX_REQUESTS = 1024
 /** Ids of clients are repeated in logs and headers only if they look like this. */
 const SAFE_ID = /^[A-Za-z0-9._:-]{1,128}$/
 
@@ -58,6 +61,8 @@ export function createHandler(engine: Engine, options: HandlerOptions = {}): Han
   const context: ApiContext = { logger, metrics, maxBodyBytes, embedding: options.embedding ?? {} }
   const keys = [options.apiKey ?? []].flat()
   const app = new Hono<ServerEnv>({ strict: false }).basePath(basePath)
+  const { maxRequests = MAX_REQUESTS } = options
+  let requests = 0
 
   app.use(async (c, next) => {
     const request = c.req.raw
@@ -80,11 +85,13 @@ export function createHandler(engine: Engine, options: HandlerOptions = {}): Han
     c.set('error', undefined)
     c.set('finished', undefined)
     metrics.requestsInFlight.inc()
+    requests++
 
     const finish = (status: number) => {
       clearTimeout(timer)
       request.signal.removeEventListener('abort', onGone)
       metrics.requestsInFlight.dec()
+      requests--
       const api = c.get('api')
       const ms = performance.now() - begin
       metrics.requests.inc({ api, status: String(status) })
@@ -110,6 +117,12 @@ export function createHandler(engine: Engine, options: HandlerOptions = {}): Han
     )
   }
 
+  app.post('*', (_, next) => {
+    if (requests <= maxRequests) return next()
+    throw new ServerError('queue_full', `${maxRequests} requests are being answered; no more are accepted`, {
+      retryAfter: 1,
+    })
+  })
   app.get('/', (c) => {
     c.set('api', 'page')
     return c.html(page.html, 200, page.headers)
@@ -203,7 +216,14 @@ function logRequest(logger: Logger, c: RequestContext, summary: RequestSummary):
   }
 }
 
-function checkOptions({ apiKey, adminToken, timeout, maxBodyBytes, basePath }: HandlerOptions): void {
+function checkOptions({
+  apiKey,
+  adminToken,
+  timeout,
+  maxBodyBytes,
+  maxRequests,
+  basePath,
+}: HandlerOptions): void {
   const rule = (name: string, holds: boolean, expected: string) => {
     if (!holds) throw new TypeError(`${name}: expected ${expected}`)
   }
@@ -215,6 +235,7 @@ function checkOptions({ apiKey, adminToken, timeout, maxBodyBytes, basePath }: H
   )
   rule('adminToken', adminToken === undefined || isToken(adminToken), 'a token without spaces')
   rule('timeout', timeout === undefined || (timeout > 0 && timeout < 2 ** 31), 'milliseconds, more than 0')
+  rule('maxRequests', maxRequests === undefined || maxRequests > 0, 'a number of requests, more than 0')
   rule('maxBodyBytes', maxBodyBytes === undefined || maxBodyBytes > 0, 'bytes, more than 0')
   rule(
     'basePath',

@@ -1,4 +1,6 @@
 /** `openEngine`: an `Engine` for a model of transformers.js. It gives each call a view of the pipeline whose runs share batches with those of other calls. */
+import { stat } from 'node:fs/promises'
+import { pathToFileURL } from 'node:url'
 import type { Adapter } from '@fourierft/core'
 import {
   type ApplicableAdapter,
@@ -100,9 +102,8 @@ export class ModelEngine implements Engine {
   readonly #cache: AdapterCache<Resident>
   readonly #layouts = new Layouts<ModelPart>()
   readonly #resolver: Resolver | undefined
-  /** The sources of the adapters that `load` added, by name. */
-  readonly #loaded = new Map<string, string>()
-  readonly #loadedResolver = functionResolver((name) => this.#loaded.get(name))
+  /** The adapters that `load` added, by name. */
+  readonly #loaded = new Map<string, Resolver['find']>()
   #isReady = false
   #isClosing = false
 
@@ -163,6 +164,7 @@ export class ModelEngine implements Engine {
   /** Called by `createEngine`. */
   static async open(pipe: Pipe, adapters: ModelAdapters, options: EngineOptions): Promise<ModelEngine> {
     const { serving } = adapters
+    await serving.host.useNativeSessions()
     const groups = await Groups.open({
       serving,
       maxGroups: options.maxGroups ?? 8,
@@ -243,7 +245,7 @@ export class ModelEngine implements Engine {
   async load(name: string, source: string, { signal }: CallOptions): Promise<void> {
     this.#checkOpen()
     const old = this.#loaded.get(name)
-    this.#loaded.set(name, source)
+    this.#loaded.set(name, await this.#sourceOf(source, signal))
     this.#cache.forget(name)
     try {
       await this.#residentOf(name, signal)
@@ -268,8 +270,26 @@ export class ModelEngine implements Engine {
 
   /** Finds an adapter: one that was loaded by name, or one of the resolver's. */
   async #find(name: string, signal: AbortSignal): Promise<FoundAdapter | undefined> {
-    const loaded = await this.#loadedResolver.find(name, signal)
-    return loaded ?? this.#resolver?.find(name, signal)
+    const find = this.#loaded.get(name)
+    return find ? find(name, signal) : this.#resolver?.find(name, signal)
+  }
+
+  /** Finds the source of `load`: a folder, or another name of an adapter that the resolver finds. */
+  async #sourceOf(source: string, signal: AbortSignal): Promise<Resolver['find']> {
+    const isFolder = await stat(source).then(
+      (stats) => stats.isDirectory(),
+      () => false,
+    )
+    if (isFolder) return functionResolver(() => pathToFileURL(source)).find
+    const resolver = this.#resolver
+    if (resolver && (await resolver.find(source, signal))) return (_, signal) => resolver.find(source, signal)
+    throw new ServerError(
+      'invalid_value',
+      `${source} is neither a folder of this server nor an adapter that it finds`,
+      {
+        param: 'lora_path',
+      },
+    )
   }
 
   #count(metrics: Metrics): AdapterCacheEvents<Resident> {

@@ -295,8 +295,12 @@ class Chaos {
         socket.write(bytes)
         setTimeout(() => socket.destroy(), random.below(100))
       })
+      const late = setTimeout(() => socket.destroy(), 5000)
       socket.on('error', () => socket.destroy())
-      socket.on('close', () => resolve())
+      socket.on('close', () => {
+        clearTimeout(late)
+        resolve()
+      })
     })
   }
 }
@@ -428,6 +432,7 @@ export async function runChaos({
     await chaos.load('crowded', crowded, () => sleep(crowdedSeconds * 1000))
     await chaos.checkMetrics(crowded)
     await child.closeServer(crowded.get('bert') as string)
+    await child.end()
     return {
       ...(await judge(chaos, folders, closedAt, child)),
       measured: chaos.measured,

@@ -169,6 +169,13 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
     })
   }
 
+  /** Makes the sessions run off JavaScript's thread, if the native kernel is used. */
+  useNativeSessions(): Promise<void> {
+    return this.#files.during(async () => {
+      for (const { host } of this.#parts) await host.useNativeSession()
+    })
+  }
+
   /** Whether graphs of `openGraphs` can apply an adapter. */
   servedBy(graphs: MergedParts, { shares }: DividedAdapter): boolean {
     return Array.from(shares).every(([part, share]) => graphs.get(part)?.graph?.serves(share))

@@ -5,7 +5,14 @@ import { type Command, Option } from 'commander'
 import { CommandError, usageError } from '../command-error.js'
 import { importPackage } from '../import-package.js'
 import { DTYPES } from '../open-pipeline.js'
-import { parseBytes, parseCount, parseNames, parsePort, parsePositiveInteger } from '../option-values.js'
+import {
+  parseBytes,
+  parseCount,
+  parseNames,
+  parsePort,
+  parsePositiveInteger,
+  parseToken,
+} from '../option-values.js'
 import type { Output } from '../output.js'
 
 interface Options {
@@ -77,7 +84,9 @@ export function addServeCommand(program: Command, output: Output): void {
     .option('--timeout <ms>', 'time for a request; default: 60000', parsePositiveInteger)
     .option('--grace-period <ms>', 'time for running requests at the end; default: 30000', parseCount)
     .addOption(
-      new Option('--api-key <key>', 'clients must send it as a bearer token').env('FOURIERFT_API_KEY'),
+      new Option('--api-key <key>', 'clients must send it as a bearer token')
+        .env('FOURIERFT_API_KEY')
+        .argParser(parseToken),
     )
     .addOption(
       new Option('--admin-token <token>', 'enables loading of adapters over HTTP').env(

@@ -22,6 +22,9 @@ export interface Child {
 /** A folder within the package, so that the bundle finds the dependencies. */
 const BUILD = fileURLToPath(new URL('../../build', import.meta.url))
 
+/** Milliseconds after which a process that should end counts as hanging: a thread that reads a file without an end would keep it. */
+const END_MS = 20_000
+
 /** @param forbidden a word that must never be printed */
 export async function openChild(forbidden: string): Promise<Child> {
   await mkdir(BUILD, { recursive: true })
@@ -43,7 +46,7 @@ export async function openChild(forbidden: string): Promise<Child> {
   const child = fork(join(folder, 'server.mjs'), {
     execArgv: [
       '--expose-gc',
-      ...(process.env.PROF ? ['--cpu-prof', '--cpu-prof-dir=/tmp/chaosprof'] : []),
+
       '--unhandled-rejections=strict',
     ],
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
@@ -101,9 +104,14 @@ export async function openChild(forbidden: string): Promise<Child> {
       if (child.exitCode === null && child.signalCode === null) {
         const ended = new Promise((resolve) => child.once('exit', resolve))
         child.disconnect()
+        const late = setTimeout(() => {
+          problems.push(`the server's process did not end within ${END_MS} ms`)
+          child.kill('SIGKILL')
+        }, END_MS)
         await ended
+        clearTimeout(late)
       }
-      await rm(folder, { recursive: true })
+      await rm(folder, { recursive: true, force: true })
     },
   }
 }
