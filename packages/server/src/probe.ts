@@ -2,6 +2,7 @@
  * `probe`: tests on the model itself whether runs may share a batch. It records the runs of three sample calls, joins runs of different calls, and
  * compares the outputs with those of the runs alone.
  */
+import { decodeFloats } from '@fourierft/core'
 import type { ModelPart, Serving } from '@fourierft/transformers/host'
 import { RawImage } from '@huggingface/transformers'
 import type { InferenceSession, Tensor } from 'onnxruntime-common'
@@ -173,16 +174,10 @@ function isClose(expected: Results, received: Results, tolerance: number): boole
 
 function numbersOf({ type, data }: Tensor): number[] {
   const values = data as ArrayLike<number | bigint>
-  if (type === 'float16' && data instanceof Uint16Array) return Array.from(data, halfToNumber)
-  return Array.from(values, Number)
-}
-
-function halfToNumber(bits: number): number {
-  const exponent = (bits >> 10) & 31
-  const mantissa = bits & 1023
-  const sign = bits & 0x8000 ? -1 : 1
-  if (exponent === 31) return mantissa === 0 ? sign * Number.POSITIVE_INFINITY : Number.NaN
-  return sign * (exponent === 0 ? mantissa * 2 ** -24 : (1024 + mantissa) * 2 ** (exponent - 25))
+  if (type !== 'float16' || !(data instanceof Uint16Array)) return Array.from(values, Number)
+  return Array.from(
+    decodeFloats({ dtype: 'F16', bytes: new Uint8Array(data.buffer, data.byteOffset, data.byteLength) }),
+  )
 }
 
 function isHalf(part: ModelPart): boolean {

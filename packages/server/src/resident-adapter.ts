@@ -3,7 +3,9 @@
  * adapters have in common with it (names, entries, positions in the buffer) is in a layout that they share.
  */
 import {
+  decodeFloats,
   type Entries,
+  encodeFloats,
   type FloatDtype,
   type Layer,
   type Shape,
@@ -11,7 +13,6 @@ import {
   type Tensor,
 } from '@fourierft/core'
 import type { ApplicableAdapter, ClassLabels, ReplacedModule } from '@fourierft/transformers/host'
-import { decodeHalves, encodeHalves, type HalfDtype } from './half-floats.js'
 
 /** An adapter that is matched to a model, part by part. @typeParam Part a session of the model */
 export interface MatchedShares<Part> {
@@ -29,7 +30,7 @@ export interface MatchedShare extends ApplicableAdapter {
 
 /** Numbers in the buffer of an adapter. F64 becomes F32, the precision of all computations. */
 interface StoredNumbers {
-  readonly dtype: 'F32' | HalfDtype
+  readonly dtype: 'F32' | 'F16' | 'BF16'
   /** In bytes. */
   readonly offset: number
   readonly length: number
@@ -183,14 +184,12 @@ export class ResidentAdapter<Part extends object> {
 
   #write({ dtype, offset, length }: StoredNumbers, values: Layer['coefficients']): void {
     if (dtype === 'F32') new Float32Array(this.#buffer, offset, length).set(values)
-    else encodeHalves(Float32Array.from(values), dtype, new Uint16Array(this.#buffer, offset, length))
+    else new Uint8Array(this.#buffer, offset, 2 * length).set(encodeFloats(values, dtype))
   }
 
   #read({ dtype, offset, length }: StoredNumbers): Float32Array {
     if (dtype === 'F32') return new Float32Array(this.#buffer, offset, length)
-    const values = new Float32Array(length)
-    decodeHalves(new Uint16Array(this.#buffer, offset, length), dtype, values)
-    return values
+    return decodeFloats({ dtype, bytes: new Uint8Array(this.#buffer, offset, 2 * length) }) as Float32Array
   }
 }
 

@@ -37,6 +37,8 @@ const FIXTURES = fileURLToPath(new URL('../../transformers/test/__fixtures__/', 
 const CONNECTIONS = 200
 /** Bytes for adapters in memory: room for a tenth of them, so that adapters leave all the time. */
 const MEMORY = { bert: 300_000, roberta: 60_000, gpt2: 60_000 } as const
+/** The server's own time for running requests when it closes. */
+const GRACE_MS = 30_000
 /** Kinds that most requests ask for while there are too few graphs. */
 const CROWDED_KINDS = 5
 /** How often requests go to each model. */
@@ -387,10 +389,12 @@ function statusProblem(folder: AdapterFolder, one: Sent, closedAt: number): stri
   return `status ${status}`
 }
 
-function describe({ id, phase, model, request, received, error }: Sent): string {
+function describe(folder: AdapterFolder, { id, phase, model, request, received, error }: Sent): string {
   const { method, path, body = '' } = request.sending
+  const changes =
+    request.type === 'right' && request.adapter ? folder.history(request.adapter, received.end) : ''
   const times = `${received.begin.toFixed(1)} to ${received.end.toFixed(1)}`
-  return `request ${id} (${phase}, ${times}) to ${model}: ${method} ${path} ${String(body).slice(0, 300)}; ${received.outcome} ${received.status} ${error} after ${received.earlier.slice(-5)}`
+  return `request ${id} (${phase}, ${times}) to ${model}: ${method} ${path} ${String(body).slice(0, 300)}; ${received.outcome} ${received.status} ${error} after ${received.earlier.slice(-5)}; changes: ${changes}`
 }
 
 /** Runs the load. What must not be is in `problems`. */
@@ -427,6 +431,8 @@ export async function runChaos({
       await sleep(1000)
       closedAt = performance.now()
       await Promise.all(Array.from(urls.values(), (url) => child.closeServer(url)))
+      const took = performance.now() - closedAt
+      if (took >= GRACE_MS) chaos.problems.push(`closing took ${took} ms: connections were closed by force`)
     })
     const crowded = await chaos.serve(['bert'], { maxGroups: CROWDED_KINDS + 2, maxQueue: 150 })
     await chaos.load('crowded', crowded, () => sleep(crowdedSeconds * 1000))
@@ -461,7 +467,7 @@ async function judge(
     const outcome = `${phase} ${request.type} ${received.outcome === 'answer' ? received.status : received.outcome}`
     outcomes[outcome] = (outcomes[outcome] ?? 0) + 1
     const problem = one.problem ?? statusProblem(folders[model], one, closedAt)
-    if (problem !== undefined) problems.push(`${problem}: ${describe(one)}`)
+    if (problem !== undefined) problems.push(`${problem}: ${describe(folders[model], one)}`)
     if (request.type !== 'right' || one.answers.length === 0) continue
     const { question, texts } = request
     const possible = goodContents(folders[model], one).map((content) =>
@@ -490,7 +496,7 @@ async function judge(
         received: one.answers,
         expected: possible.map((w) => w.map(expectedOf)),
       })
-      problems.push(`a wrong answer: ${shown.slice(0, 1500)}: ${describe(one)}`)
+      problems.push(`a wrong answer: ${shown.slice(0, 1500)}: ${describe(folders[one.model], one)}`)
     }
   }
   const changes: Record<string, number> = {}

@@ -1,7 +1,7 @@
 /** Tests all bit patterns of both formats, and all midpoints between neighbours. */
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { BFLOAT16, decodeHalfFloat, encodeHalfFloat, FLOAT16 } from './half-float.js'
+import { BFLOAT16, decodeHalfFloat, encodeHalfFloat, FLOAT16, halfFloatTable } from './half-float.js'
 
 const PATTERNS = Array.from({ length: 65536 }, (_, pattern) => pattern)
 
@@ -11,6 +11,11 @@ describe.each([
 ] as const)('%s', (_, format) => {
   const decode = (pattern: number) => decodeHalfFloat(pattern, format)
   const encode = (value: number) => encodeHalfFloat(value, format)
+
+  it('has every pattern in its table', () => {
+    const table = halfFloatTable(format)
+    expect(PATTERNS.filter((pattern) => !Object.is(table[pattern], decode(pattern)))).toEqual([])
+  })
 
   it('encodes every decoded pattern to the same pattern, and every NaN to a NaN', () => {
     const wrong = PATTERNS.filter((pattern) => {

@@ -22,13 +22,24 @@ export function decodeHalfFloat(pattern: number, { mantissaBits, exponentBits }:
   return sign * (2 ** mantissaBits + mantissa) * powerOfTwo(exponent - bias - mantissaBits)
 }
 
+const tables = new Map<HalfFloatFormat, Float32Array>()
+
+/** Returns the values of all 65,536 patterns of `FLOAT16` or `BFLOAT16`, made at the first call. */
+export function halfFloatTable(format: HalfFloatFormat): Float32Array {
+  const found = tables.get(format)
+  if (found) return found
+  const table = Float32Array.from({ length: 2 ** 16 }, (_, pattern) => decodeHalfFloat(pattern, format))
+  tables.set(format, table)
+  return table
+}
+
 /** Returns the 16-bit pattern nearest to `value`, ties to even. Values beyond the format's range give infinity, NaN gives the quiet NaN. */
 export function encodeHalfFloat(value: number, { mantissaBits, exponentBits }: HalfFloatFormat): number {
   const infinity = (2 ** exponentBits - 1) * 2 ** mantissaBits
   const bias = 2 ** (exponentBits - 1) - 1
   if (Number.isNaN(value)) return infinity + 2 ** (mantissaBits - 1)
-  float64[0] = value
-  const high = Number(word64[0] >> 32n)
+  view.setFloat64(0, value)
+  const high = view.getUint32(0)
   const sign = high >>> 31 ? 0x8000 : 0
   // Numbers with an exponent below 1 − bias are subnormal: all have the same spacing.
   const exponent = Math.max(((high >>> 20) & 0x7ff) - 1023, 1 - bias)
@@ -37,11 +48,11 @@ export function encodeHalfFloat(value: number, { mantissaBits, exponentBits }: H
   return sign + Math.min((exponent + bias - 1) * 2 ** mantissaBits + units, infinity)
 }
 
-const float64 = new Float64Array(1)
-const word64 = new BigUint64Array(float64.buffer)
+const view = new DataView(new ArrayBuffer(8))
 
 /** Returns `2^exponent` for `−1022 ≤ exponent ≤ 1023`, exact on every engine. `**` with a negative exponent may not be exact. */
 function powerOfTwo(exponent: number): number {
-  word64[0] = BigInt(exponent + 1023) << 52n
-  return float64[0]
+  view.setUint32(0, (exponent + 1023) << 20)
+  view.setUint32(4, 0)
+  return view.getFloat64(0)
 }

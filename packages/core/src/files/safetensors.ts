@@ -7,7 +7,7 @@
 import { decodeUtf8, jsonMembers, parseJson } from '../adapter/json.js'
 import type { FloatArray } from '../adapter/layer.js'
 import { FourierFTError } from '../errors.js'
-import { BFLOAT16, decodeHalfFloat, encodeHalfFloat, FLOAT16 } from './half-float.js'
+import { BFLOAT16, encodeHalfFloat, FLOAT16, halfFloatTable } from './half-float.js'
 
 /** Bits of one element. The safetensors library sorts the tensors of a file by dtype in this order, last first. */
 const DTYPE_BITS = {
@@ -156,10 +156,11 @@ export function decodeFloats({ dtype, bytes }: Pick<Tensor, 'dtype' | 'bytes'>):
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   const width = DTYPE_BITS[dtype] / 8
   const values = new (dtype === 'F64' ? Float64Array : Float32Array)(bytes.length / width)
-  for (let i = 0; i < values.length; i++) {
-    if (dtype === 'F64') values[i] = view.getFloat64(8 * i, true)
-    else if (dtype === 'F32') values[i] = view.getFloat32(4 * i, true)
-    else values[i] = decodeHalfFloat(view.getUint16(2 * i, true), dtype === 'F16' ? FLOAT16 : BFLOAT16)
+  if (dtype === 'F64') for (let i = 0; i < values.length; i++) values[i] = view.getFloat64(8 * i, true)
+  else if (dtype === 'F32') for (let i = 0; i < values.length; i++) values[i] = view.getFloat32(4 * i, true)
+  else {
+    const table = halfFloatTable(dtype === 'F16' ? FLOAT16 : BFLOAT16)
+    for (let i = 0; i < values.length; i++) values[i] = table[view.getUint16(2 * i, true)]
   }
   return values
 }

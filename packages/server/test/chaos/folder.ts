@@ -94,6 +94,19 @@ export class AdapterFolder {
     return { contents: contents.map(({ content }) => content), wasIncomplete }
   }
 
+  /** The changes of an adapter in the seconds before a time, for messages. */
+  history(name: string, to: number): string {
+    const states = (this.#histories.get(name) as State[]).filter(
+      ({ begin, end }) => begin <= to && end >= to - 2000,
+    )
+    return states
+      .map(({ content, begin, end }) => {
+        const what = content.type === 'broken' ? content.how : content.type
+        return `${begin.toFixed(1)} to ${end.toFixed(1)}: ${what}`
+      })
+      .join(', ')
+  }
+
   /** Changes adapters until the signal is aborted. Afterwards all changes are complete. */
   async change(random: Random, signal: AbortSignal): Promise<void> {
     const writers = Array.from({ length: WRITERS }, async (_, writer) => {

@@ -294,6 +294,11 @@ export function badRequest(model: ModelName, random: Random): BadRequest {
       ),
     () => bad('no model', [400], post(path, { [field]: SECRET })),
     () => bad('a model of a wrong type', [400], post(path, { model: { a: SECRET }, [field]: SECRET })),
+    () => ({ ...bad('a huge body', [413], post(path, huge)), mayReset: true }),
+    () => ({
+      ...bad('a huge body in chunks', [413], { ...post(path, huge), isChunked: true }),
+      mayReset: true,
+    }),
     () => bad('a token that does not exist', [400], post(infer, ids([1, 160, 2]))),
     () => bad('a negative token', [400], post(infer, ids([1, -1, 2]))),
     () => bad('a token of a wrong type', [400], post(infer, ids([1, SECRET, 2]))),
