@@ -8,6 +8,7 @@ import { describeMachine } from './machine.js'
 import type { RunLength } from './measure.js'
 import { benchmarkNative } from './native.js'
 import { benchmarkOnnxRuntime } from './onnxruntime.js'
+import { benchmarkServing } from './serving.js'
 import { benchmarkTfjs } from './tfjs.js'
 import { benchmarkDecoder, benchmarkQuantised, benchmarkTraining, benchmarkTwelveLayers } from './training.js'
 import { benchmarkBranch } from './training-branch.js'
@@ -20,6 +21,7 @@ const RUNTIMES: Readonly<Record<string, (runLength: RunLength) => Promise<void>>
   idle: benchmarkIdle,
   native: benchmarkNative,
   onnxruntime: benchmarkOnnxRuntime,
+  serving: benchmarkServing,
   tfjs: (runLength) => benchmarkTfjs(runLength, 'wasm'),
   'tfjs-node': (runLength) => benchmarkTfjs(runLength, 'node'),
   training: benchmarkTraining,
@@ -32,8 +34,8 @@ const RUNTIMES: Readonly<Record<string, (runLength: RunLength) => Promise<void>>
 }
 
 const names = Object.keys(RUNTIMES)
-/** These run only by name: most of their time is PyTorch's. */
-const isLong = (name: string) => name === 'fine-tuning' || name.startsWith('training-')
+/** These run only by name: they take many minutes. */
+const isLong = (name: string) => ['fine-tuning', 'serving'].includes(name) || name.startsWith('training-')
 
 await new Command('bench')
   .description('Measures FourierFT and alternatives in turn, and prints ratios: medians [quartiles]')

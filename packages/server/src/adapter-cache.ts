@@ -188,7 +188,10 @@ export class AdapterCache<R extends Resident> {
     const seconds = () => (performance.now() - start) / 1000
     try {
       signal.throwIfAborted()
-      const resident = await this.#make(name, await found.read(signal), signal)
+      const adapter = await found.read(signal)
+      // `make` may wait for a graph. Adapters whose graphs are open must not wait for that.
+      free()
+      const resident = await this.#make(name, adapter, signal)
       signal.throwIfAborted()
       this.#checkSize(name, resident.bytes)
       if (isCurrent()) this.#keep(name, { version: found.version, resident })
@@ -285,11 +288,14 @@ class Slots {
     this.#free = count
   }
 
-  /** Waits for a slot. @returns gives it back */
+  /** Waits for a slot. @returns gives it back; later calls do nothing */
   async take(): Promise<() => void> {
     if (this.#free > 0) this.#free--
     else await new Promise<void>((resolve) => this.#waiting.push(resolve))
+    let isTaken = true
     return () => {
+      if (!isTaken) return
+      isTaken = false
       const next = this.#waiting.shift()
       if (next) next()
       else this.#free++

@@ -30,8 +30,8 @@ export interface BatcherInit<A> {
   readonly maxBatch: number
   /** The most rows times length of a batch of several runs. */
   readonly maxBatchTokens: number
-  /** Returns how many calls will soon submit a run: calls that generate, between two steps. Default: none. */
-  readonly expected?: () => number
+  /** Returns the number of calls in progress. Those without a waiting run may submit one soon. */
+  readonly expected: () => number
   /** Is called after each batch. */
   readonly onBatch?: (batch: BatchFacts) => void
 }
@@ -89,7 +89,7 @@ export class Batcher<A> {
   }
 
   get #isIncomplete(): boolean {
-    return this.#waiting.length > 0 && this.#waiting.length < (this.#init.expected?.() ?? 0)
+    return this.#waiting.length > 0 && this.#waiting.length < this.#init.expected()
   }
 
   #wake(): void {

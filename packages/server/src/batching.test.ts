@@ -84,7 +84,7 @@ test('very different lengths do not share a batch', async () => {
     ['cat', long, 'dog', long].map((text) => engine.call(null, (pipe) => pipe(text), { signal })),
   )
   for (const { rows, length, filled } of batches)
-    expect(1 - filled / (rows * length)).toBeLessThanOrEqual(0.2)
+    expect(1 - filled / (rows * length)).toBeLessThanOrEqual(0.1)
 })
 
 test('a generation joins the running batch between two steps, and leaves it', async () => {

@@ -34,14 +34,11 @@ export interface GroupsInit {
 
 /** Milliseconds without a call after which a group can give its place to another. */
 const IDLE_MS = 60_000
-/** The most adapters that may wait for their group to be opened. */
-const MAX_OPENING = 64
 
 export class Groups {
   readonly #init: GroupsInit
   readonly #groups: Group[] = []
   #opening: Promise<unknown> = Promise.resolve()
-  #waiting = 0
 
   private constructor(init: GroupsInit, first: Group) {
     this.#init = init
@@ -70,16 +67,9 @@ export class Groups {
   async groupFor(adapter: DividedAdapter): Promise<Group> {
     const found = this.#find(adapter)
     if (found) return found
-    if (this.#waiting >= MAX_OPENING)
-      throw new ServerError('queue_full', 'too many adapters wait for a graph', { retryAfter: 10 })
-    this.#waiting++
     const opened = this.#opening.then(() => this.#find(adapter) ?? this.#open(adapter))
     this.#opening = opened.catch(() => undefined)
-    try {
-      return await opened
-    } finally {
-      this.#waiting--
-    }
+    return opened
   }
 
   #find(adapter: DividedAdapter): Group | undefined {

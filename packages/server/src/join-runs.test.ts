@@ -38,7 +38,7 @@ describe('planJoin', () => {
         ]),
         lengthInput: 'attention_mask',
         values: { input_ids: 7n },
-        maxShare: 0.2,
+        maxShare: 0.1,
       },
     ])
   })

@@ -38,7 +38,7 @@ export interface JoinPlan {
 const MAX_SHARED = 64
 
 /** Padded tokens cost as much as others. */
-const MAX_PADDED_TOKENS = 0.2
+const MAX_PADDED_TOKENS = 0.1
 /** A padded cache costs its copy and its part of the attention, but no linear layer. */
 const MAX_PADDED_CACHE = 0.5
 

@@ -1,7 +1,7 @@
 /** `openEngine`: an `Engine` for a model of transformers.js. It gives each call a view of the pipeline whose runs share batches with those of other calls. */
 import { stat } from 'node:fs/promises'
 import { pathToFileURL } from 'node:url'
-import type { Adapter } from '@fourierft/core'
+import type { Adapter, FloatArray, Layer } from '@fourierft/core'
 import {
   type ApplicableAdapter,
   attach,
@@ -9,6 +9,7 @@ import {
   type DividedAdapter,
   type ModelAdapters,
   type ModelPart,
+  type ReplacedModule,
   type RunArguments,
   type Serving,
 } from '@fourierft/transformers/host'
@@ -139,7 +140,7 @@ export class ModelEngine implements Engine {
     this.#batcher = new Batcher({
       maxBatch,
       maxBatchTokens,
-      ...(isGenerating && { expected: () => this.#slots.running }),
+      expected: () => this.#slots.running,
       run: ({ part, group }, perRow, args) => this.#runRows(part, group as Group, perRow, args),
       onBatch: (batch) => {
         const { rows, length, filled, seconds } = batch
@@ -174,7 +175,7 @@ export class ModelEngine implements Engine {
           pipe,
           labels: adapter?.labels,
           run: (part, feeds) =>
-            serving.host.runRows(part, graphs?.get(part), [appliedTo(part, adapter)], [
+            serving.host.runRows(part, graphs?.get(part), [neutral(part, adapter)], [
               feeds,
             ] as unknown as RunArguments),
         }),
@@ -351,6 +352,7 @@ export class ModelEngine implements Engine {
   async #makeResident(name: string, source: Adapter): Promise<Resident> {
     const { host } = this.#serving
     const divided = await host.match(name, source)
+    checkRange(name, divided)
     const group = await this.#groups.groupFor(divided)
     const adapter = new ResidentAdapter(name, divided, this.#layouts)
     return { adapter, group, bytes: adapter.bytes }
@@ -388,9 +390,40 @@ export class ModelEngine implements Engine {
   }
 }
 
-function appliedTo(part: ModelPart, adapter: DividedAdapter | undefined) {
+/**
+ * Returns an adapter with the layers of this one but small numbers of its own, for the probe: the numbers of one adapter must not decide how all others are
+ * joined.
+ */
+function neutral(part: ModelPart, adapter: DividedAdapter | undefined) {
   const share = adapter?.shares.get(part)
-  return share ? { adapter: share, scale: 1 } : null
+  if (share === undefined) return null
+  const wave = (numbers: FloatArray | undefined) =>
+    numbers && Float32Array.from(numbers, (_, i) => 0.05 * Math.sin(i))
+  const layers = Array.from(share.layers, ([key, layer]): [string, Layer] => [
+    key,
+    { ...layer, scaling: 1, coefficients: wave(layer.coefficients) as Float32Array },
+  ])
+  const replacedModules = Array.from(share.replacedModules, ([key, replaced]): [string, ReplacedModule] => [
+    key,
+    { ...replaced, weight: wave(replaced.weight) as Float32Array, bias: wave(replaced.bias) },
+  ])
+  const { name, replaces } = share
+  return {
+    adapter: { name, replaces, layers: new Map(layers), replacedModules: new Map(replacedModules) },
+    scale: 1,
+  }
+}
+
+/** @throws {ServerError} `invalid_adapter` if scaled coefficients exceed float32: they would make every batch with the adapter fail */
+function checkRange(name: string, { shares }: DividedAdapter): void {
+  for (const { layers } of shares.values())
+    for (const { name: module, coefficients, scaling } of layers.values())
+      if (!coefficients.every((c) => Number.isFinite(Math.fround(c * scaling))))
+        throw new ServerError(
+          'invalid_adapter',
+          `adapter '${name}': module ${module}: coefficients times scaling (${scaling}) exceed the range of float32`,
+          { param: 'model' },
+        )
 }
 
 /** The sizes of the layers that an adapter replaces in a part. Rows of one batch must agree in them. */

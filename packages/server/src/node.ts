@@ -28,6 +28,9 @@ const HEADERS_TIMEOUT = 15_000
 const REQUEST_TIMEOUT = 60_000
 /** Longer than load balancers keep idle connections, which is a minute in most, so that none is closed while a request is on its way. */
 const KEEP_ALIVE_TIMEOUT = 65_000
+/** `close` stops listening when no connection has arrived for this time, in milliseconds, but not later than after the second one. */
+const QUIET_MS = 100
+const MOST_QUIET_MS = 2000
 /** How often `close` looks for connections that have become idle. */
 const IDLE_INTERVAL = 20
 
@@ -55,12 +58,24 @@ export async function listen(engine: Engine, options: ListenOptions = {}): Promi
     address === '0.0.0.0' || address === '::' ? 'localhost' : family === 'IPv6' ? `[${address}]` : address
 
   let closing: Promise<void> | undefined
+  let lastConnection = 0
+  server.on('connection', () => {
+    lastConnection = performance.now()
+  })
   const close = async () => {
+    const ended = engine.close(gracePeriod)
+    // Connections that the system has accepted, but Node has not, would be reset. They get 503.
+    const start = performance.now()
+    while (
+      performance.now() - Math.max(lastConnection, start) < QUIET_MS &&
+      performance.now() - start < MOST_QUIET_MS
+    )
+      await new Promise((resolve) => setTimeout(resolve, IDLE_INTERVAL))
     const closed = new Promise<void>((resolve) => server.close(() => resolve()))
     const idle = setInterval(() => server.closeIdleConnections(), IDLE_INTERVAL)
     const late = setTimeout(() => server.closeAllConnections(), gracePeriod)
     try {
-      await engine.close(gracePeriod)
+      await ended
       await closed
     } finally {
       clearInterval(idle)

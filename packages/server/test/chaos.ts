@@ -108,6 +108,8 @@ class Chaos {
   readonly #child: Child
   readonly #folders: Readonly<Record<ModelName, AdapterFolder>>
   readonly #tokens: Tokens
+  /** Requests of the warm-up, by server. */
+  readonly #warm = new Map<string, number>()
   #rounds = 0
   evictions = 0
   rowsPerBatch = 0
@@ -151,7 +153,8 @@ class Chaos {
         // These are not changed by the writers yet.
         const path = `/v2/models/customer-${index}/ready`
         const { status, text } = await client.send(url, { method: 'GET', path })
-        if (status !== 200) this.problems.push(`${model} ${path}: ${status} ${text}`)
+        if (status === 200) this.#warm.set(url, index + 1)
+        else this.problems.push(`${model} ${path}: ${status} ${text}`)
       }
     }
     client.close()
@@ -242,30 +245,32 @@ class Chaos {
       const counted = new Map<number, number>()
       for (const [name, value] of values) {
         const [, api, status] = /^fourierft_requests_total\{api="(\w+)",status="(\d+)"\}$/.exec(name) ?? []
-        // Not part of the load.
-        if (status === undefined || api === 'v2_ready' || api === 'metrics') continue
+        if (status === undefined || api === 'metrics') continue
         counted.set(Number(status), (counted.get(Number(status)) ?? 0) + value)
       }
       this.#compareCounts(
         model,
         counted,
         this.sent.filter((one) => one.url === url),
+        this.#warm.get(url) ?? 0,
       )
     }
     client.close()
   }
 
-  #compareCounts(model: ModelName, counted: ReadonlyMap<number, number>, sent: readonly Sent[]): void {
-    const own = sent.filter(
-      ({ request }) => !(request.type === 'bad' && request.sending.path.endsWith('/ready')),
-    )
-    const answered = new Map<number, number>()
-    for (const { received } of own)
+  #compareCounts(
+    model: ModelName,
+    counted: ReadonlyMap<number, number>,
+    sent: readonly Sent[],
+    warm: number,
+  ): void {
+    const answered = new Map<number, number>([[200, warm]])
+    for (const { received } of sent)
       if (received.outcome === 'answer')
         answered.set(received.status, (answered.get(received.status) ?? 0) + 1)
-    const total = own.filter(({ received }) => received.outcome === 'answer').length
+    const total = sent.filter(({ received }) => received.outcome === 'answer').length + warm
     // A client that gave up does not know whether its request was answered.
-    const unknown = own.length - total
+    const unknown = sent.length + warm - total
     for (const status of new Set([...counted.keys(), ...answered.keys()])) {
       const surplus = (counted.get(status) ?? 0) - (answered.get(status) ?? 0)
       if (surplus < 0 || surplus > unknown)

@@ -71,6 +71,27 @@ export function labelsOf({ metadata, savedTensors }: Adapter): ClassLabels | und
   return { names, problemType }
 }
 
+/** A wider head is that of a language model. */
+const MOST_NUMBERED = 1000
+
+/**
+ * Returns the names that transformers gives the classes of a head without names, `LABEL_0`, `LABEL_1`, …
+ *
+ * @returns undefined if no layer has another width than the model's
+ */
+export function numberedLabels(
+  replaced: readonly {
+    readonly weight: { readonly length: number }
+    readonly inFeatures: number
+    readonly isResized: boolean
+  }[],
+): ClassLabels | undefined {
+  const head = replaced.find(({ isResized }) => isResized)
+  const width = head ? head.weight.length / head.inFeatures : 0
+  if (width === 0 || width > MOST_NUMBERED) return undefined
+  return { names: Array.from({ length: width }, (_, id) => `LABEL_${id}`) }
+}
+
 function namesIn(value: unknown): string[] | undefined {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined
   const names = Object.values(value)

@@ -35,7 +35,7 @@ import {
   type TrainingSettings,
 } from '@fourierft/onnxruntime/host'
 import type { InferenceSession } from 'onnxruntime-common'
-import { type ClassLabels, labelsOf } from './class-labels.js'
+import { type ClassLabels, labelsOf, numberedLabels } from './class-labels.js'
 import { divideAdapter, modulesOf } from './divide-adapter.js'
 import { locateModules, type ModuleLocation, namesInModel } from './locate-modules.js'
 import { checkHead, modulesWithoutWeights } from './missing-head.js'
@@ -76,12 +76,12 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
 
   match(name: string, source: Adapter): Promise<DividedAdapter> {
     return this.#files.during(async () => {
-      const labels = labelsOf(source)
       const { shares, openModels } = await this.#divide(withoutAbsent(source, this.#moduleNames))
       const matched = new Map<ModelPart, SessionAdapter>()
       for (const [part, share] of shares)
         matched.set(part, await part.host.match(name, share, openModels.get(part)))
       const whole = wholeAdapter({ name, source: source.withoutFiles() }, matched, this.#namesOf(source))
+      const labels = labelsOf(source) ?? numberedLabels([...whole.replacedModules.values()])
       return { whole, shares: matched, labels, replaces: whole.replaces }
     })
   }

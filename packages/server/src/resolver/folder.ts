@@ -41,8 +41,6 @@ export function folderResolver(
   { maxBytes = DEFAULT_MAX_BYTES, onWarning = () => {} }: FolderOptions = {},
 ): Required<Resolver> {
   const root = resolve(folder)
-  /** The lookups in progress, which concurrent requests share. */
-  const lookups = new Map<string, Promise<Files | undefined>>()
   let listed: { readonly names: Promise<readonly ListedName[]>; readonly until: number } | undefined
 
   async function read(name: string, signal: AbortSignal): Promise<Adapter> {
@@ -77,20 +75,11 @@ export function folderResolver(
     }
   }
 
-  async function lookUp(name: string): Promise<Files | undefined> {
-    try {
-      return await quietFilesIn(join(root, name))
-    } finally {
-      lookups.delete(name)
-    }
-  }
-
   async function find(name: string, signal: AbortSignal): Promise<FoundAdapter | undefined> {
     signal.throwIfAborted()
     if (!isAdapterName(name)) return undefined
-    const lookup = lookups.get(name) ?? lookUp(name)
-    lookups.set(name, lookup)
-    const files = await unlessAborted(lookup, signal)
+    // Not shared with other requests: this one may have begun after a change that an earlier lookup did not see.
+    const files = await unlessAborted(quietFilesIn(join(root, name)), signal)
     return files && { version: files.version, read: (signal) => read(name, signal) }
   }
 
@@ -133,14 +122,16 @@ async function quietFilesIn(directory: string): Promise<(Files & { isQuiet: bool
 
 /** Returns undefined if one of the files is missing. */
 async function filesIn(directory: string): Promise<Files | undefined> {
-  const [config, model] = await Promise.all([
+  const [folder, config, model] = await Promise.all([
+    statOf(directory),
     statOf(join(directory, CONFIG_FILE)),
     statOf(join(directory, MODEL_FILE)),
   ])
-  if (!config || !model) return undefined
+  if (!folder || !config || !model) return undefined
   const newest = (times: readonly bigint[]) => times.reduce((a, b) => Math.max(a, Number(b / 1_000_000n)), 0)
   return {
-    version: `${versionOf(config)} ${versionOf(model)}`,
+    // The folder's own times show that it was renamed, or that a save in it has begun or ended.
+    version: [folder, config, model].map(versionOf).join(' '),
     changed: newest([config.mtimeNs, config.ctimeNs, model.mtimeNs, model.ctimeNs]),
     modified: newest([config.mtimeNs, model.mtimeNs]),
   }

@@ -3,7 +3,7 @@ import { expect } from 'vitest'
 import type { ChaosReport } from '../chaos.js'
 
 /** Problems that a failure shows. */
-const SHOWN = 200
+const SHOWN = 20
 /** Bytes of the heap that code and its statistics take while they warm up. */
 const HEAP_NOISE = 4 * 2 ** 20
 /** Bytes of the heap for each request. The smallest thing that a request could leave behind, a closure with its listener, is larger. */
@@ -15,7 +15,6 @@ const RSS_GROWTH = 1.15
 
 export function expectSound(report: ChaosReport): void {
   const { problems, outcomes, measured } = report
-  console.log(problems.map((p) => 'PROBLEM ' + p.slice(0, 190) + ' … ' + p.slice(-150)).join('\n'))
   expect(problems.slice(0, SHOWN), `${problems.length} problems`).toEqual([])
 
   // The run tested what it is for.

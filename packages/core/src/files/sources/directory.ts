@@ -1,5 +1,6 @@
 /** Reads an adapter from a directory. Node only. */
-import { open, readdir, stat } from 'node:fs/promises'
+import { constants } from 'node:fs'
+import { type FileHandle, open, readdir, stat } from 'node:fs/promises'
 import { join, relative } from 'node:path'
 import { FourierFTError } from '../../errors.js'
 import {
@@ -109,15 +110,17 @@ async function fileAt(path: string): Promise<FoundFile | undefined> {
   return { path, size: Number(stats.size), stamp: `${stats.dev} ${stats.ino} ${stats.mtimeNs} ${stats.size}` }
 }
 
-/** Returns the content, or undefined if the file has been moved since it was found. */
+/** Returns the content, or undefined if the file has been moved or has shrunk since it was found. */
 async function readFile({ path, size }: FoundFile, maxBytes: number): Promise<Uint8Array | undefined> {
   checkSize(size, maxBytes, path)
   try {
-    const handle = await open(path)
+    // Another file may be at the path by now. Opening a pipe would wait for its writer, and a device may never end.
+    const handle = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0))
     try {
-      const bytes = await handle.readFile()
-      checkSize(bytes.length, maxBytes, path)
-      return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length)
+      const stats = await handle.stat()
+      if (!stats.isFile()) throw ioError(path, 'expected a regular file')
+      checkSize(stats.size, maxBytes, path)
+      return await readBytes(handle, stats.size)
     } finally {
       await handle.close()
     }
@@ -126,4 +129,15 @@ async function readFile({ path, size }: FoundFile, maxBytes: number): Promise<Ui
     if (cause instanceof Error && 'code' in cause && cause.code === 'ENOENT') return undefined
     throw ioError(path, 'the file could not be read', { cause })
   }
+}
+
+/** Reads exactly `size` bytes; returns undefined if there are fewer. */
+async function readBytes(handle: FileHandle, size: number): Promise<Uint8Array | undefined> {
+  const bytes = new Uint8Array(size)
+  for (let end = 0; end < size; ) {
+    const { bytesRead } = await handle.read(bytes, end, size - end, end)
+    if (bytesRead === 0) return undefined
+    end += bytesRead
+  }
+  return bytes
 }
