@@ -1,5 +1,5 @@
 /** `AdaptedGraph`: one graph with slots for adapters, and the session that runs it. It makes feeds from the adapters of a call. */
-import { type Applied, type Choice, FourierFTError, isSameChoice } from '@fourierft/core'
+import { type Applied, type Choice, FourierFTError, invalidState, isSameChoice } from '@fourierft/core'
 import type { WeightInputs } from '@fourierft/onnx'
 import type { InferenceSession, Tensor } from 'onnxruntime-common'
 import type { AdapterSlots, SlotInputs } from './adapter-slots.js'
@@ -83,6 +83,11 @@ export class AdaptedGraph {
    */
   feedsFor(choice: Choice<ApplicableAdapter>): Readonly<Record<string, Tensor>> {
     if (this.#last && isSameChoice(this.#last.choice, choice)) return this.#last.feeds
+    if (this.#inputs === undefined && 'perRow' in choice && choice.perRow.some(changesLayers))
+      throw invalidState(
+        'the graph has no slots for adapters',
+        'do not run calls after the model was given back',
+      )
     const feeds = this.#inputs ? this.#makeFeeds(choice, this.#inputs) : {}
     if (this.#reusesFeeds) this.#last = { choice, feeds }
     return feeds
@@ -214,6 +219,10 @@ function checkHasRows(module: string, adapter: ApplicableAdapter | undefined, { 
     `adapters: module ${module}, which adapter '${name}' changes, ${reason} (node ${layer.node})`,
     { advice: 'use one adapter for the whole batch', option: 'adapters', module, received: name },
   )
+}
+
+function changesLayers(row: Applied<ApplicableAdapter> | null): boolean {
+  return row !== null && row.adapter.layers.size + row.adapter.replacedModules.size > 0
 }
 
 function isSame(a: Applied<ApplicableAdapter> | null, b: Applied<ApplicableAdapter>): boolean {

@@ -457,7 +457,15 @@ async function addMatchedLayers(
   const adapter = withoutAbsent(source, moduleNames)
   for (const [module, layer] of await sessions.findAdapterLayers(model, adapter, moduleNames))
     layers.set(module, layer)
+  // Strangers' adapters can have any number of names for the same layers.
+  for (const oldest of layers.keys()) {
+    if (layers.size <= MAX_MATCHED) break
+    layers.delete(oldest)
+  }
 }
+
+/** The most module names whose layers are remembered: more than an adapter has. */
+const MAX_MATCHED = 100_000
 
 /** Matches the adapter without the modules that `moduleNames` maps to null. */
 function matchPresent(name: string, source: Adapter, { layers, moduleNames }: MatchContext): SessionAdapter {

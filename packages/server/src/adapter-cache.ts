@@ -75,6 +75,7 @@ export class AdapterCache<R extends Resident> {
   readonly #failures = new Map<string, Failure>()
   readonly #slots = new Slots(MAX_LOADS)
   #bytes = 0
+  #waitingBytes = 0
 
   constructor({
     resolver,
@@ -191,7 +192,7 @@ export class AdapterCache<R extends Resident> {
       const adapter = await found.read(signal)
       // `make` may wait for a graph. Adapters whose graphs are open must not wait for that.
       free()
-      const resident = await this.#make(name, adapter, signal)
+      const resident = await this.#whileWaiting(adapter, () => this.#make(name, adapter, signal))
       signal.throwIfAborted()
       this.#checkSize(name, resident.bytes)
       if (isCurrent()) this.#keep(name, { version: found.version, resident })
@@ -210,6 +211,19 @@ export class AdapterCache<R extends Resident> {
     } finally {
       free()
       if (isCurrent()) this.#loads.delete(name)
+    }
+  }
+
+  /** Bounds the memory of adapters that were read, but are not in the cache yet. */
+  async #whileWaiting(adapter: Adapter, make: () => Promise<R>): Promise<R> {
+    const bytes = sizeOf(adapter)
+    if (this.#waitingBytes > 0 && this.#waitingBytes + bytes > this.memory)
+      throw new ServerError('queue_full', 'too many adapters are being loaded', { retryAfter: 5 })
+    this.#waitingBytes += bytes
+    try {
+      return await make()
+    } finally {
+      this.#waitingBytes -= bytes
     }
   }
 
@@ -277,6 +291,15 @@ function defaultMemory(): number {
   // Unlike `freemem`, it knows the limit of a container. Not every runtime has it.
   const available = typeof process.availableMemory === 'function' ? process.availableMemory() : freemem()
   return Math.floor(available / 4)
+}
+
+/** The bytes of an adapter's numbers. */
+function sizeOf({ modules, savedTensors }: Adapter): number {
+  const sizes = [
+    ...Array.from(modules.values(), ({ coefficients }) => coefficients.byteLength),
+    ...Array.from(savedTensors.values(), ({ bytes }) => bytes.length),
+  ]
+  return sizes.reduce((sum, size) => sum + size, 0)
 }
 
 /** Bounds how much is done at the same time. */

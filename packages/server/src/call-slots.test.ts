@@ -8,12 +8,13 @@ const never = new AbortController().signal
 function call(slots: CallSlots, signal = never) {
   let end: () => void = () => undefined
   let hasBegun = false
-  const done = slots.run(signal, async () => {
+  const work = async () => {
     hasBegun = true
     await new Promise<void>((resolve) => {
       end = resolve
     })
-  })
+  }
+  const done = slots.admit(() => slots.run(signal, work))
   return { done, end: () => end(), hasBegun: () => hasBegun }
 }
 
@@ -22,8 +23,8 @@ const turn = () => new Promise((done) => setImmediate(done))
 test('further calls wait in their order, and more than the most are refused', async () => {
   const slots = new CallSlots({ maxCalls: 3, maxRunning: 1 })
   const [a, b, c] = [call(slots), call(slots), call(slots)]
-  await expect(slots.run(never, async () => 1)).rejects.toMatchObject({ code: 'queue_full', status: 429 })
-  await expect(slots.run(never, async () => 1)).rejects.toSatisfy(
+  await expect(slots.admit(async () => 1)).rejects.toMatchObject({ code: 'queue_full', status: 429 })
+  await expect(slots.admit(async () => 1)).rejects.toSatisfy(
     ({ retryAfter }) => retryAfter >= 1 && retryAfter <= 60,
   )
   await turn()
@@ -36,7 +37,7 @@ test('further calls wait in their order, and more than the most are refused', as
   await turn()
   c.end()
   await c.done
-  expect(slots.size).toBe(0)
+  expect([slots.active, slots.waiting]).toEqual([0, 0])
 })
 
 test('a call that is aborted while it waits leaves the queue', async () => {
@@ -47,7 +48,7 @@ test('a call that is aborted while it waits leaves the queue', async () => {
   const third = call(slots)
   controller.abort(new Error('gone'))
   await expect(second.done).rejects.toThrow('gone')
-  expect(slots.size).toBe(2)
+  expect([slots.active, slots.waiting]).toEqual([1, 1])
   first.end()
   await turn()
   expect(third.hasBegun()).toBe(true)
@@ -86,4 +87,22 @@ test('close waits for the calls, at most for some time', async () => {
   await closing
   call(slots)
   await slots.close(1)
+})
+
+test('a call that prepares counts, but holds no slot', async () => {
+  const slots = new CallSlots({ maxCalls: 2, maxRunning: 1 })
+  let ready: () => void = () => undefined
+  const slow = slots.admit(async () => {
+    await new Promise<void>((resolve) => {
+      ready = resolve
+    })
+    return slots.run(never, async () => 'slow')
+  })
+  expect(await slots.admit(() => slots.run(never, async () => 'quick'))).toBe('quick')
+  const other = call(slots)
+  await expect(slots.admit(async () => 1)).rejects.toMatchObject({ code: 'queue_full' })
+  ready()
+  other.end()
+  expect(await slow).toBe('slow')
+  await other.done
 })

@@ -1,8 +1,11 @@
-/** `CallSlots`: bounds the calls of a model. Some run, others wait for their turn, first come, first served; further ones are refused. */
+/**
+ * `CallSlots`: bounds the calls of a model. A call is admitted, prepares what it needs, and waits for a slot to run, first come, first served. Beyond the bound,
+ * calls are refused.
+ */
 import { ServerError } from './errors.js'
 
 export interface CallSlotsInit {
-  /** The most calls that run or wait. */
+  /** The most calls that prepare, wait or run. */
   readonly maxCalls: number
   /** The most calls that run. */
   readonly maxRunning: number
@@ -13,6 +16,7 @@ const NEWEST = 0.05
 
 export class CallSlots {
   readonly #init: CallSlotsInit
+  #calls = 0
   #running = 0
   readonly #waiting: (() => void)[] = []
   /** Mean seconds between the ends of calls while calls wait. */
@@ -23,30 +27,43 @@ export class CallSlots {
     this.#init = init
   }
 
-  /** The calls that run. */
-  get running(): number {
-    return this.#running
+  /** The calls that prepare or run. */
+  get active(): number {
+    return this.#calls - this.#waiting.length
   }
 
-  /** The calls that run or wait. */
-  get size(): number {
-    return this.#running + this.#waiting.length
+  /** The calls that wait for a slot. */
+  get waiting(): number {
+    return this.#waiting.length
   }
 
   /**
-   * Runs a call when it has a slot.
+   * Counts a call until it ends.
    *
-   * @throws {ServerError} `queue_full`; the signal's reason if it is aborted while the call waits
+   * @throws {ServerError} `queue_full`
    */
-  async run<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
-    if (this.size >= this.#init.maxCalls)
+  async admit<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#calls >= this.#init.maxCalls)
       throw new ServerError(
         'queue_full',
-        `${this.size} requests wait for the model or run; no more are accepted`,
-        {
-          retryAfter: Math.min(60, Math.max(1, Math.ceil(this.size * this.#seconds))),
-        },
+        `${this.#calls} requests wait for the model or run; no more are accepted`,
+        { retryAfter: Math.min(60, Math.max(1, Math.ceil(this.#calls * this.#seconds))) },
       )
+    this.#calls++
+    try {
+      return await work()
+    } finally {
+      this.#calls--
+      if (this.#calls === 0) this.#onIdle?.()
+    }
+  }
+
+  /**
+   * Runs an admitted call when it has a slot.
+   *
+   * @throws the signal's reason if it is aborted while the call waits
+   */
+  async run<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
     // A call that waited gets the slot of the call that ended.
     if (this.#running < this.#init.maxRunning) this.#running++
     else await this.#turn(signal)
@@ -59,13 +76,12 @@ export class CallSlots {
       const next = this.#waiting.shift()
       if (next) next()
       else this.#running--
-      if (this.size === 0) this.#onIdle?.()
     }
   }
 
   /** Waits until all calls have ended, at most for some time. */
   async close(milliseconds: number): Promise<void> {
-    if (this.size === 0) return
+    if (this.#calls === 0) return
     let timer: NodeJS.Timeout | undefined
     await new Promise<void>((done) => {
       this.#onIdle = done
@@ -76,6 +92,7 @@ export class CallSlots {
 
   #turn(signal: AbortSignal): Promise<void> {
     return new Promise((resolve, reject) => {
+      if (signal.aborted) return reject(signal.reason)
       const begin = () => {
         signal.removeEventListener('abort', abort)
         resolve()

@@ -39,6 +39,7 @@ export class Groups {
   readonly #init: GroupsInit
   readonly #groups: Group[] = []
   #opening: Promise<unknown> = Promise.resolve()
+  #isClosed = false
 
   private constructor(init: GroupsInit, first: Group) {
     this.#init = init
@@ -72,6 +73,16 @@ export class Groups {
     return opened
   }
 
+  /** Closes the graphs, after those that are being opened. */
+  async close(): Promise<void> {
+    this.#isClosed = true
+    await this.#opening
+    for (const group of this.#groups.splice(1)) {
+      group.isClosed = true
+      if (group.graphs) this.#init.serving.host.discard(group.graphs)
+    }
+  }
+
   #find(adapter: DividedAdapter): Group | undefined {
     const { host } = this.#init.serving
     return this.#groups.find(({ graphs, kinds }) =>
@@ -80,6 +91,7 @@ export class Groups {
   }
 
   async #open(adapter: DividedAdapter): Promise<Group> {
+    if (this.#isClosed) throw new ServerError('shutting_down', 'the server is shutting down')
     const base = this.#groups[0] as Group
     if (base.kinds.length === 0) return this.#extend(base, adapter)
     const compatible = this.#groups.find(({ kinds }) => kinds.every((kind) => canShare(kind, adapter)))
@@ -97,7 +109,7 @@ export class Groups {
     const { serving, probe } = this.#init
     const kinds = [...group.kinds, adapter]
     const old = group.graphs
-    if (group === this.base) await serving.host.rebuild(kinds)
+    if (group === this.base) await serving.host.rebuildBeside(kinds)
     else group.graphs = await serving.host.openGraphs(kinds)
     group.kinds = kinds
     // Runs that have begun keep the old graphs.

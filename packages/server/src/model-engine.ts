@@ -49,6 +49,8 @@ export interface EngineOptions {
   /** Whether to use the native kernel; see `attach` of `@fourierft/transformers`. */
   readonly native?: 'auto' | boolean | undefined
   readonly metrics?: Metrics | undefined
+  /** Whether `close` disposes of the pipeline. Default: it does not; the pipeline can then be used without adapters again. */
+  readonly ownsPipeline?: boolean | undefined
   /** Is called after each batch. */
   readonly onBatch?: ((batch: BatchFacts) => void) | undefined
 }
@@ -105,8 +107,12 @@ export class ModelEngine implements Engine {
   readonly #resolver: Resolver | undefined
   /** The adapters that `load` added, by name. */
   readonly #loaded = new Map<string, Resolver['find']>()
+  /** The calls in progress. */
+  readonly #calls = new Set<AbortController>()
+  readonly #metrics: Metrics | undefined
+  readonly #ownsPipeline: boolean
   #isReady = false
-  #isClosing = false
+  #closing: Promise<void> | undefined
 
   private constructor(
     pipe: Pipe,
@@ -122,6 +128,7 @@ export class ModelEngine implements Engine {
       maxQueue = 1024,
       metrics,
       onBatch,
+      ownsPipeline = false,
     }: EngineOptions,
   ) {
     this.pipe = pipe
@@ -131,6 +138,8 @@ export class ModelEngine implements Engine {
     this.#serving = adapters.serving
     this.#groups = groups
     this.#resolver = resolver
+    this.#metrics = metrics
+    this.#ownsPipeline = ownsPipeline
     const isGenerating = GENERATING.includes(pipe.task)
     this.#slots = new CallSlots({
       maxCalls: maxQueue,
@@ -140,16 +149,17 @@ export class ModelEngine implements Engine {
     this.#batcher = new Batcher({
       maxBatch,
       maxBatchTokens,
-      expected: () => this.#slots.running,
+      expected: () => this.#slots.active,
       run: ({ part, group }, perRow, args) => this.#runRows(part, group as Group, perRow, args),
       onBatch: (batch) => {
         const { rows, length, filled, seconds } = batch
-        onBatch?.(batch)
+        // An error of the callback must not end the batcher.
+        if (onBatch) queueMicrotask(() => onBatch(batch))
         metrics?.batchRows.observe(rows)
         metrics?.batchSeconds.observe(seconds)
         metrics?.tokens.inc(rows * length)
         metrics?.paddingTokens.inc(rows * length - filled)
-        metrics?.queueLength.set(this.#batcher.waiting)
+        metrics?.queueLength.set(this.#batcher.waiting + this.#slots.waiting)
         metrics?.groups.set(this.#groups.size)
       },
     })
@@ -181,13 +191,13 @@ export class ModelEngine implements Engine {
         }),
     })
     const engine = new ModelEngine(pipe, adapters, groups, options)
-    for (const name of options.pinned ?? []) await engine.#cache.get(name, new AbortController().signal)
+    for (const name of options.pinned ?? []) await engine.#prepare(name, new AbortController().signal)
     engine.#isReady = true
     return engine
   }
 
   get isReady(): boolean {
-    return this.#isReady && !this.#isClosing
+    return this.#isReady && !this.#closing && !this.#serving.host.isClosed
   }
 
   get joining(): Joining {
@@ -203,7 +213,7 @@ export class ModelEngine implements Engine {
   }
 
   async call<T>(name: string | null, work: (pipe: Pipe) => Promise<T>, { signal }: CallOptions): Promise<T> {
-    return this.#enter(name, signal, (shares, group, labels) => {
+    return this.#enter(name, signal, (signal, group, shares, labels) => {
       const view = this.#serving.view((part, args) => this.#submit(part, shares, group, args, signal), labels)
       return work(view as unknown as Pipe)
     })
@@ -220,14 +230,13 @@ export class ModelEngine implements Engine {
         'unsupported_task',
         'the model has several sessions, so its tensors cannot be fed directly',
       )
-    return this.#enter(name, signal, (shares, group) =>
+    return this.#enter(name, signal, (signal, group, shares) =>
       this.#submit(part, shares, group, [feeds] as unknown as RunArguments, signal),
     )
   }
 
   async prepare(name: string, { signal }: CallOptions): Promise<void> {
-    this.#checkOpen()
-    await this.#residentOf(name, signal)
+    await this.#admit(signal, (signal) => this.#prepare(name, signal))
   }
 
   async list(): Promise<readonly ListedAdapter[]> {
@@ -244,17 +253,19 @@ export class ModelEngine implements Engine {
   }
 
   async load(name: string, source: string, { signal }: CallOptions): Promise<void> {
-    this.#checkOpen()
-    const old = this.#loaded.get(name)
-    this.#loaded.set(name, await this.#sourceOf(source, signal))
-    this.#cache.forget(name)
-    try {
-      await this.#residentOf(name, signal)
-    } catch (error) {
-      if (old === undefined) this.#loaded.delete(name)
-      else this.#loaded.set(name, old)
-      throw error
-    }
+    await this.#admit(signal, async (signal) => {
+      const found = await this.#sourceOf(source, signal)
+      const old = this.#loaded.get(name)
+      this.#loaded.set(name, found)
+      this.#cache.forget(name)
+      try {
+        await this.#prepare(name, signal)
+      } catch (error) {
+        if (old === undefined) this.#loaded.delete(name)
+        else this.#loaded.set(name, old)
+        throw error
+      }
+    })
   }
 
   async unload(name: string): Promise<void> {
@@ -262,11 +273,18 @@ export class ModelEngine implements Engine {
     this.#cache.forget(name)
   }
 
-  async close(gracePeriod = 30_000): Promise<void> {
-    if (this.#isClosing) return
-    this.#isClosing = true
+  close(gracePeriod = 30_000): Promise<void> {
+    this.#closing ??= this.#close(gracePeriod)
+    return this.#closing
+  }
+
+  async #close(gracePeriod: number): Promise<void> {
     await this.#slots.close(gracePeriod)
-    await this.#adapters.detach()
+    // Calls that are still there must not go on without their adapters.
+    for (const call of this.#calls) call.abort(shuttingDown())
+    await this.#groups.close()
+    if (this.#ownsPipeline) await this.pipe.model.dispose()
+    else await this.#adapters.detach()
   }
 
   /** Finds an adapter: one that was loaded by name, or one of the resolver's. */
@@ -315,25 +333,27 @@ export class ModelEngine implements Engine {
   }
 
   #checkOpen(): void {
-    if (this.#isClosing)
-      throw new ServerError('shutting_down', 'the server is shutting down', { retryAfter: 5 })
+    if (this.#closing) throw shuttingDown()
   }
 
-  /** Begins a call: waits for a slot, loads the adapter, and keeps its group open until the call ends. */
+  /** Begins a call: loads the adapter, waits for a slot, and keeps the adapter's group open until the call ends. */
   async #enter<T>(
     name: string | null,
-    signal: AbortSignal,
-    work: (shares: Shares | null, group: Group, labels: ClassLabels | undefined) => Promise<T>,
+    outer: AbortSignal,
+    work: (
+      signal: AbortSignal,
+      group: Group,
+      shares: Shares | null,
+      labels: ClassLabels | undefined,
+    ) => Promise<T>,
   ): Promise<T> {
-    this.#checkOpen()
-    signal.throwIfAborted()
-    return this.#slots.run(signal, async () => {
-      const resident = name === null ? undefined : await this.#residentOf(name, signal)
+    return this.#admit(outer, async (signal) => {
+      const resident = name === null ? undefined : await this.#acquire(name, signal)
       const group = resident?.group ?? this.#groups.base
-      group.users++
+      if (resident === undefined) group.users++
       try {
         const { shares = null, labels } = resident?.adapter ?? {}
-        return await unlessAborted(work(shares, group, labels), signal)
+        return await this.#slots.run(signal, () => unlessAborted(work(signal, group, shares, labels), signal))
       } finally {
         group.users--
         group.lastUse = performance.now()
@@ -341,12 +361,39 @@ export class ModelEngine implements Engine {
     })
   }
 
-  async #residentOf(name: string, signal: AbortSignal): Promise<Resident> {
+  /** Counts a call until it ends. Its signal is also aborted when the engine ends. */
+  async #admit<T>(outer: AbortSignal, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    this.#checkOpen()
+    outer.throwIfAborted()
+    const controller = new AbortController()
+    const abort = () => controller.abort(outer.reason)
+    outer.addEventListener('abort', abort, { once: true })
+    this.#calls.add(controller)
+    try {
+      return await this.#slots.admit(() => work(controller.signal))
+    } finally {
+      outer.removeEventListener('abort', abort)
+      this.#calls.delete(controller)
+      this.#metrics?.queueLength.set(this.#batcher.waiting + this.#slots.waiting)
+    }
+  }
+
+  /** Returns an adapter whose group is open. The caller must release the group: `users` counts it. */
+  async #acquire(name: string, signal: AbortSignal): Promise<Resident> {
     for (;;) {
       const resident = await this.#cache.get(name, signal)
-      if (!resident.group.isClosed) return resident
+      if (!resident.group.isClosed) {
+        resident.group.users++
+        return resident
+      }
       this.#cache.forget(name)
     }
+  }
+
+  /** Loads an adapter. */
+  async #prepare(name: string, signal: AbortSignal): Promise<void> {
+    const { group } = await this.#acquire(name, signal)
+    group.users--
   }
 
   async #makeResident(name: string, source: Adapter): Promise<Resident> {
@@ -431,4 +478,8 @@ function headSizes(adapter: ApplicableAdapter | undefined): string {
   return Array.from(adapter?.replacedModules ?? [], ([key, { weight }]) => `${key}:${weight.length}`).join(
     ' ',
   )
+}
+
+function shuttingDown(): ServerError {
+  return new ServerError('shutting_down', 'the server is shutting down', { retryAfter: 5 })
 }

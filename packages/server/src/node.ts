@@ -64,6 +64,8 @@ export async function listen(engine: Engine, options: ListenOptions = {}): Promi
   })
   const close = async () => {
     const ended = engine.close(gracePeriod)
+    // It is awaited later.
+    ended.catch(() => undefined)
     // Connections that the system has accepted, but Node has not, would be reset. They get 503.
     const start = performance.now()
     while (

@@ -61,6 +61,9 @@ export type CallSnapshot = ReadonlyMap<
   { readonly graph: SharedGraph; readonly choice: Choice<SessionAdapter> }
 >
 
+/** The most module names whose places are remembered: more than an adapter has. */
+const MAX_LOCATIONS = 100_000
+
 export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
   readonly #parts: readonly ModelPart[]
   readonly #files: ModelFiles
@@ -97,6 +100,16 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
         if (!shares.every((share) => part.host.serves(share))) await part.host.rebuild(shares)
       }
     })
+  }
+
+  /** As `rebuild`, but runs go on meanwhile: the old sessions close when the new ones are open. */
+  async rebuildBeside(adapters: readonly DividedAdapter[]): Promise<void> {
+    const held = this.#parts.map(({ host }) => host.hold(undefined))
+    try {
+      await this.rebuild(adapters)
+    } finally {
+      for (const graph of held) graph.drop()
+    }
   }
 
   async merge(added: readonly Applied<DividedAdapter>[]): Promise<MergedParts> {
@@ -400,6 +413,10 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
       }
       for (const [module, location] of locateModules(missing, parts, this.#moduleNames))
         this.#locations.set(module, location)
+      for (const oldest of this.#locations.keys()) {
+        if (this.#locations.size <= MAX_LOCATIONS) break
+        this.#locations.delete(oldest)
+      }
     }
     return {
       shares: divideAdapter(adapter, (module) => this.#locations.get(module) as ModuleLocation<ModelPart>),
