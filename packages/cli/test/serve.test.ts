@@ -130,6 +130,20 @@ test('the key comes from the environment, the name from an option; SIGTERM stops
   expect(await ended).toMatchObject({ status: 0, stderr: expect.not.stringMatching(/secret|admin/) })
 })
 
+test('limits of bodies and of the files of adapters are options', async () => {
+  const args = ['--adapters', 'my-adapters', '--max-body', '1KB', '--max-adapter', '1KB']
+  const { url } = await serve(['my-model', ...args, '--port', '0'])
+  expect((await classify(url, 'my-model')).status).toBe(200)
+  expect(await classify(url, 'first')).toMatchObject({
+    status: 422,
+    answer: { error: { code: 'invalid_adapter' } },
+  })
+  expect(await classify(url, 'x'.repeat(1100))).toMatchObject({
+    status: 413,
+    answer: { error: { code: 'body_too_large' } },
+  })
+})
+
 test.each([
   [['']],
   [[]],
@@ -137,6 +151,7 @@ test.each([
   [['my-model', '--port', 'http']],
   [['my-model', '--memory', 'lots']],
   [['my-model', '--max-batch', '0']],
+  [['my-model', '--max-body', '0']],
   [['my-model', '--timeout', '-1']],
   [['my-model', '--dtype', 'q3']],
   [['my-model', '--hub-owners', 'someone,,else']],

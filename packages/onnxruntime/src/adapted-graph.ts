@@ -3,7 +3,7 @@ import { type Applied, type Choice, FourierFTError, invalidState, isSameChoice }
 import type { WeightInputs } from '@fourierft/onnx'
 import type { InferenceSession, Tensor } from 'onnxruntime-common'
 import type { AdapterSlots, SlotInputs } from './adapter-slots.js'
-import { coefficientsOn, positionsOn } from './entries-union.js'
+import { addCoefficients, positionsOn } from './entries-union.js'
 import type { Ort } from './ort.js'
 import { adapterInputs } from './parameter-inputs.js'
 import { type Replacements, replacementsOf } from './replacements.js'
@@ -16,6 +16,17 @@ export interface RunArguments {
   readonly feeds: InferenceSession.FeedsType
   readonly fetches?: InferenceSession.FetchesType | undefined
   readonly options: InferenceSession.RunOptions
+}
+
+/**
+ * The coefficients of one module: a row for each adapter, zeros if the adapter does not change the module, and a row of zeros if rows of the batch have no adapter. One
+ * row if the adapters are added up; none if none of them changes the module.
+ */
+interface CoefficientRows {
+  readonly count: number
+  readonly n: number
+  /** Adds the numbers to zeros. */
+  write(target: Float32Array, offset: number): void
 }
 
 export class AdaptedGraph {
@@ -97,14 +108,26 @@ export class AdaptedGraph {
     const used = 'added' in choice ? choice.added : distinct(choice.perRow)
     const rows = 'added' in choice ? [0] : this.#rowsOf(choice.perRow, used, inputs)
     const feeds: Record<string, Tensor> = { [inputs.rows]: this.#rowsFeed(rows) }
-    const ofModules = new Map<string, { data: Float32Array; n: number }>()
+    const ofModules = new Map<string, CoefficientRows>()
     for (const [key, { module, entries }] of this.slots.branches) {
-      const coefficients = used.map(({ adapter, scale }) => {
-        const layer = adapter.layers.get(key)
-        return layer && coefficientsOn(entries, layer, scale)
+      const layers = used.map(({ adapter, scale }) => ({ layer: adapter.layers.get(key), scale }))
+      const count = 'added' in choice ? 1 : rows.includes(-1) ? layers.length + 1 : layers.length
+      ofModules.set(module, {
+        // No adapter changes the layer: then it has no coefficients.
+        count: layers.some(({ layer }) => layer) ? count : 0,
+        n: entries.n,
+        write(target, offset) {
+          for (const [a, { layer, scale }] of layers.entries())
+            if (layer)
+              addCoefficients(
+                target,
+                'added' in choice ? offset : offset + a * entries.n,
+                entries,
+                layer,
+                scale,
+              )
+        },
       })
-      const data = 'added' in choice ? sumOf(coefficients) : stack(coefficients, rows.includes(-1), entries.n)
-      ofModules.set(module, { data, n: entries.n })
     }
     Object.assign(feeds, this.#coefficientFeeds(ofModules, inputs))
     for (const [key, { module, inFeatures }] of this.slots.replaceable) {
@@ -118,24 +141,33 @@ export class AdaptedGraph {
     return feeds
   }
 
-  /** @param ofModules the coefficients of each module, `[A, n]` */
   #coefficientFeeds(
-    ofModules: ReadonlyMap<string, { readonly data: Float32Array; readonly n: number }>,
+    ofModules: ReadonlyMap<string, CoefficientRows>,
     { coefficients, joined }: SlotInputs,
   ): Record<string, Tensor> {
-    const floats = (data: Float32Array, n: number) => new this.#Tensor('float32', data, [data.length / n, n])
+    /** The rows of several modules, one after another. */
+    const floats = (modules: readonly CoefficientRows[], n: number) => {
+      const count = modules.reduce((sum, module) => sum + module.count, 0)
+      const data = new Float32Array(count * n)
+      let row = 0
+      for (const module of modules) {
+        if (module.count > 0) module.write(data, row * n)
+        row += module.count
+      }
+      return new this.#Tensor('float32', data, [count, n])
+    }
     if (joined === undefined)
       return Object.fromEntries(
-        Array.from(ofModules, ([module, { data, n }]) => [
+        Array.from(ofModules, ([module, rows]) => [
           coefficients.get(module) as string,
-          floats(data, n),
+          floats([rows], rows.n),
         ]),
       )
     const feeds = joined.map(({ n, values, counts, modules }) => {
-      const parts = modules.map((module) => ofModules.get(module)?.data ?? new Float32Array(0))
-      const numbers = BigInt64Array.from(parts, ({ length }) => BigInt(length / n))
+      const parts = modules.map((module) => ofModules.get(module) as CoefficientRows)
+      const numbers = BigInt64Array.from(parts, ({ count }) => BigInt(count))
       return {
-        [values]: floats(concatenated(parts), n),
+        [values]: floats(parts, n),
         [counts]: new this.#Tensor('int64', numbers, [modules.length]),
       }
     })
@@ -234,37 +266,4 @@ function distinct(rows: readonly (Applied<ApplicableAdapter> | null)[]): Applied
   const found: Applied<ApplicableAdapter>[] = []
   for (const row of rows) if (row !== null && !found.some((other) => isSame(row, other))) found.push(row)
   return found
-}
-
-/** Adds the arrays, in the memory of the first one. The result is empty if all are undefined. */
-function sumOf(coefficients: readonly (Float32Array | undefined)[]): Float32Array {
-  const [first, ...others] = coefficients.filter((array) => array !== undefined)
-  const sum = first ?? new Float32Array(0)
-  for (const other of others) for (let l = 0; l < sum.length; l++) sum[l] = sum[l] + other[l]
-  return sum
-}
-
-/**
- * Returns the coefficients of each adapter, one after another: zeros if the adapter does not change this layer. If rows of the batch have no adapter,
- * zeros for them follow. The result is empty if no adapter changes the layer.
- */
-function stack(
-  coefficients: readonly (Float32Array | undefined)[],
-  hasRowsWithoutAdapter: boolean,
-  n: number,
-): Float32Array {
-  if (coefficients.every((row) => row === undefined)) return new Float32Array(0)
-  const rows = new Float32Array((coefficients.length + (hasRowsWithoutAdapter ? 1 : 0)) * n)
-  for (const [a, row] of coefficients.entries()) if (row) rows.set(row, a * n)
-  return rows
-}
-
-function concatenated(parts: readonly Float32Array[]): Float32Array {
-  const all = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0))
-  let end = 0
-  for (const part of parts) {
-    all.set(part, end)
-    end += part.length
-  }
-  return all
 }

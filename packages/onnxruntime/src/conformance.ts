@@ -30,7 +30,7 @@ import type { InferenceSession, Tensor } from 'onnxruntime-common'
 import { platform } from '#platform'
 import type { AdaptedSession } from './adapted-session.js'
 import { createSession, type SessionOptions } from './create-session.js'
-import { coefficientsOn, entriesUnion } from './entries-union.js'
+import { addCoefficients, entriesUnion } from './entries-union.js'
 import { registerFourierFTBackend } from './native-backend.js'
 import { nativeProviders } from './native-providers.js'
 import type { Ort } from './ort.js'
@@ -296,7 +296,11 @@ async function linearFunctions(
       const adapters = session.enabled ? layers.length : 0
       if (union !== undefined) {
         const { n } = union
-        const onUnion = layers.map((layer) => coefficientsOn(union, layer) as Float32Array)
+        const onUnion = layers.map((layer) => {
+          const coefficients = new Float32Array(union.n)
+          addCoefficients(coefficients, 0, union, layer)
+          return coefficients
+        })
         const c = new Float32Array((adapters === 0 ? 0 : rows ? adapters + 1 : 1) * n)
         if (adapters > 0)
           for (const [index, coefficients] of onUnion.entries())

@@ -32,32 +32,35 @@ export function positionsOn(union: Entries, entries: Entries): readonly (number 
 }
 
 /**
- * Returns scale·α·c of the layer, one for each entry of `union`; undefined if `union` lacks one of the layer's entries.
+ * Adds scale·α·c of the layer, rounded to float32, to numbers that belong to the entries of `union`, which contain those of the layer.
  *
+ * @param target contains `union.n` numbers at `offset`
  * @throws {FourierFTError} `NOT_FINITE` beyond the range of float32
  */
-export function coefficientsOn(
+export function addCoefficients(
+  target: Float32Array,
+  offset: number,
   union: Entries,
   { name, entries, coefficients, scaling }: Layer,
   scale = 1,
-): Float32Array | undefined {
-  const result = new Float32Array(union.n)
+): void {
   const factor = scaling * scale
   // Most graphs are for adapters with the same entries.
   const positions = entries === union ? undefined : positionsOn(union, entries)
   for (let l = 0; l < coefficients.length; l++) {
-    const position = positions === undefined ? l : positions[l]
-    if (position === undefined) return undefined
-    const value = factor * coefficients[l]
-    result[position] = value
-    if (!Number.isFinite(result[position]))
+    const value = Math.fround(factor * coefficients[l])
+    if (!Number.isFinite(value))
       throw new FourierFTError(
         'NOT_FINITE',
-        `module ${name}: coefficient ${l} is ${value} with scaling ${scaling} and scale ${scale}, beyond the range of float32`,
-        { advice: 'lower the scale (setScale) or the scaling', module: name, received: value },
+        `module ${name}: coefficient ${l} is ${factor * coefficients[l]} with scaling ${scaling} and scale ${scale}, beyond the range of float32`,
+        {
+          advice: 'lower the scale (setScale) or the scaling',
+          module: name,
+          received: factor * coefficients[l],
+        },
       )
+    target[offset + (positions === undefined ? l : (positions[l] as number))] += value
   }
-  return result
 }
 
 function flatIndices({ shape: [, d2], rows, columns }: Entries): number[] {

@@ -1,6 +1,7 @@
 /** The answer to a failed request: its status, and the fields of OpenAI's error object. Nothing internal leaves the server. */
 import { FourierFTError } from '@fourierft/core'
 import { ClientGoneError } from './apis/context.js'
+import { clientMessage } from './client-message.js'
 import { ServerError } from './errors.js'
 
 export interface ApiError {
@@ -37,16 +38,22 @@ export function describeError(error: unknown, requestId: string): ApiError {
   }
   if (error instanceof ClientGoneError) return answer(499, 'client_closed_request', error.message)
   if (FourierFTError.isInstance(error) && error.code === 'INVALID_OPTION') {
-    return answer(400, 'invalid_value', error.message, { param: error.details.option ?? null })
+    return answer(400, 'invalid_value', clientMessage(error), { param: error.details.option ?? null })
   }
   if (FourierFTError.isInstance(error) && !OUR_FAULT.has(error.code)) {
-    return answer(422, 'invalid_adapter', error.message, { param: 'model' })
+    return answer(422, 'invalid_adapter', clientMessage(error), { param: 'model' })
   }
   return answer(500, 'internal_error', `the server failed; its log has the cause under the id ${requestId}`)
 }
 
 /** Codes of `FourierFTError` that do not blame the files of an adapter. */
-const OUR_FAULT: ReadonlySet<string> = new Set(['IO_ERROR', 'INVALID_ONNX', 'ADAPTER_EXISTS', 'UNSUPPORTED'])
+const OUR_FAULT: ReadonlySet<string> = new Set([
+  'IO_ERROR',
+  'INVALID_ONNX',
+  'INVALID_STATE',
+  'ADAPTER_EXISTS',
+  'UNSUPPORTED',
+])
 
 /** The JSON of an error: OpenAI's or, in the Open Inference Protocol, a text. */
 export function errorBody(

@@ -50,7 +50,7 @@ test('the README lists every option', async () => {
     ['resolver/hub.ts', 'HubResolverOptions'],
   ]) {
     const [, fields = ''] =
-      new RegExp(`^export interface ${name} .*?\\{$(.*?)^\\}`, 'ms').exec(await read(file)) ?? []
+      new RegExp(`^export interface ${name}\\b.*?\\{$(.*?)^\\}`, 'ms').exec(await read(file)) ?? []
     const options = Array.from(fields.matchAll(/^ {2}readonly (\w+)/gm), ([, option]) => option)
     expect(options.length).toBeGreaterThan(2)
     expect([name, options.filter((option) => !section.includes(`\`${option}\``))]).toEqual([name, []])

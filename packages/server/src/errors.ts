@@ -1,5 +1,6 @@
 /** `ServerError`: an error with the HTTP status and the words that OpenAI's clients know. */
 import { FourierFTError } from '@fourierft/core'
+import { clientMessage } from './client-message.js'
 
 /** The `code` of an error in OpenAI's JSON. */
 export type ServerErrorCode =
@@ -63,6 +64,6 @@ export class ServerError extends Error {
 
 /** Makes the error of an adapter whose files are broken or do not fit the model. */
 export function invalidAdapter(name: string, cause: unknown): ServerError {
-  const reason = FourierFTError.isInstance(cause) ? cause.message : 'its files cannot be read'
+  const reason = FourierFTError.isInstance(cause) ? clientMessage(cause) : 'its files cannot be read'
   return new ServerError('invalid_adapter', `adapter '${name}': ${reason}`, { param: 'model', cause })
 }

@@ -141,6 +141,45 @@ describe('limits', () => {
   })
 })
 
+describe('a value that is no error', () => {
+  test.each(['a text', undefined, null, { a: 1 }])('%j is a 500, and its request ends', async (thrown) => {
+    const { lines, logger } = recorder()
+    const handler = quiet(
+      { logger, maxRequests: 1 },
+      { call: () => Promise.reject(thrown), list: () => Promise.reject(thrown) },
+    )
+    for (const path of [CLASSIFY, CLASSIFY, '/v2/repository/index']) {
+      const { status, headers } = await post(handler, path, path === CLASSIFY ? QUESTION : '')
+      expect([status, headers.has('x-request-id')]).toEqual([500, true])
+    }
+    expect(lines.map(({ level, status }) => [level, status])).toEqual(new Array(3).fill(['error', 500]))
+    expect((await get(handler, '/metrics')).text).toContain('fourierft_requests_in_flight 1')
+  })
+})
+
+test('the number of requests is bounded for all paths but those of probes', async () => {
+  let end = () => {}
+  const ended = new Promise<void>((resolve) => {
+    end = resolve
+  })
+  const handler = quiet({ maxRequests: 2 }, { prepare: () => ended })
+  const first = [0, 1].map((i) => get(handler, `/v2/models/adapter-${i}/ready`))
+  for (const path of ['/v2/models/more/ready', '/v1/models', '/v1/models/more', '/v2/models/bert'])
+    expect([path, (await get(handler, path)).status]).toEqual([path, 429])
+  expect((await post(handler, CLASSIFY, QUESTION)).status).toBe(429)
+  for (const path of ['/health', '/health/ready', '/v2/health/live', '/v2/health/ready', '/metrics', '/'])
+    expect([path, (await get(handler, path)).status]).toEqual([path, 200])
+  end()
+  expect((await Promise.all(first)).map(({ status }) => status)).toEqual([200, 200])
+  expect((await get(handler, '/v1/models')).status).toBe(200)
+})
+
+test('a model that is not listed is retrieved if it can be loaded', async () => {
+  const handler = quiet({}, { list: async () => [] })
+  expect((await get(handler, '/v1/models/adapter-a')).json).toMatchObject({ id: 'adapter-a', parent: 'bert' })
+  expect((await get(handler, '/v1/models/nobody')).status).toBe(404)
+})
+
 describe('logs and metrics', () => {
   test('a line for each request, with the adapter and without contents', async () => {
     const { lines, logger } = recorder()
@@ -180,6 +219,8 @@ describe('logs and metrics', () => {
     const { status, json, text } = await post(quiet({ logger }, { call }), CLASSIFY, QUESTION)
     expect([status, json.error.type, json.error.code]).toEqual([500, 'server_error', 'internal_error'])
     expect(text).not.toContain('passwd')
+    // The message of an unknown error can hold contents.
+    expect(JSON.stringify(lines)).not.toContain('passwd')
     const [line] = lines
     expect(json.error.message).toContain(line?.requestId)
     expect(line).toMatchObject({ level: 'error', err: { name: 'Error', cause: { name: 'TypeError' } } })

@@ -24,7 +24,7 @@ export interface HandlerOptions {
   readonly cors?: string | readonly string[]
   /** Largest body of a request. Default: 4 MiB. */
   readonly maxBodyBytes?: number
-  /** Requests at a time; further ones get 429 before their bodies are read. Default: 1024. */
+  /** Requests at a time, of all paths but those of probes, `/metrics` and the page; further ones get 429 before their bodies are read. Default: 1024. */
   readonly maxRequests?: number | undefined
   /** Milliseconds until a request ends with 504. Default: 60,000. */
   readonly timeout?: number
@@ -45,6 +45,16 @@ export type Handler = (request: Request) => Promise<Response>
 const MAX_BODY_BYTES = 4 * 2 ** 20
 const TIMEOUT = 60_000
 const MAX_REQUESTS = 1024
+/** What must be answered when everything else is not: probes, metrics, and the page, which is constant. */
+const UNLIMITED: ReadonlySet<string> = new Set([
+  '',
+  '/',
+  '/health',
+  '/health/ready',
+  '/metrics',
+  '/v2/health/live',
+  '/v2/health/ready',
+])
 /** Ids of clients are repeated in logs and headers only if they look like this. */
 const SAFE_ID = /^[A-Za-z0-9._:-]{1,128}$/
 
@@ -62,6 +72,7 @@ export function createHandler(engine: Engine, options: HandlerOptions = {}): Han
   const keys = [options.apiKey ?? []].flat()
   const app = new Hono<ServerEnv>({ strict: false }).basePath(basePath)
   const { maxRequests = MAX_REQUESTS } = options
+  const pathOf = (c: RequestContext) => c.req.path.slice(basePath.length)
   let requests = 0
 
   app.use(async (c, next) => {
@@ -98,11 +109,17 @@ export function createHandler(engine: Engine, options: HandlerOptions = {}): Han
       metrics.seconds.observe({ api }, ms / 1000)
       logRequest(logger, c, { requestId, api, status, ms: Math.round(ms * 10) / 10 })
     }
-    await next()
+    try {
+      await next()
+    } catch (thrown) {
+      // hono handles errors, but passes on whatever else is thrown.
+      c.res = answerError(asError(thrown), c)
+    } finally {
+      const finished = c.get('finished')
+      if (finished === undefined) finish(c.res.status)
+      else void finished.then(finish, () => finish(500))
+    }
     c.res.headers.set('x-request-id', requestId)
-    const finished = c.get('finished')
-    if (finished === undefined) finish(c.res.status)
-    else void finished.then(finish)
   })
 
   if (options.cors !== undefined) {
@@ -117,8 +134,8 @@ export function createHandler(engine: Engine, options: HandlerOptions = {}): Han
     )
   }
 
-  app.post('*', (_, next) => {
-    if (requests <= maxRequests) return next()
+  app.use((c, next) => {
+    if (requests <= maxRequests || UNLIMITED.has(pathOf(c))) return next()
     throw new ServerError('queue_full', `${maxRequests} requests are being answered; no more are accepted`, {
       retryAfter: 1,
     })
@@ -146,7 +163,7 @@ export function createHandler(engine: Engine, options: HandlerOptions = {}): Han
   if (keys.length > 0) {
     const check = requireBearer(keys)
     app.use((c, next) => {
-      const path = c.req.path.slice(basePath.length)
+      const path = pathOf(c)
       const isOpen = path.startsWith('/v2/health/') || (options.openMetrics === true && path === '/metrics')
       return isOpen ? next() : check(c, next)
     })
@@ -163,8 +180,7 @@ export function createHandler(engine: Engine, options: HandlerOptions = {}): Han
     c.set('error', error)
     const described = describeError(error, c.get('requestId'))
     // A Response cannot be made with a status that the Fetch standard does not allow; 499 is allowed.
-    const path = c.req.path.slice(basePath.length)
-    return Response.json(errorBody(described, path), {
+    return Response.json(errorBody(described, pathOf(c)), {
       status: described.status,
       headers: errorHeaders(described),
     })
@@ -201,6 +217,9 @@ interface RequestSummary {
   readonly status: number
   readonly ms: number
 }
+
+const asError = (thrown: unknown): Error =>
+  thrown instanceof Error ? thrown : new Error('a value that is no error was thrown', { cause: thrown })
 
 /** Writes one line for a request. Errors of the server have their stack, those of clients their code; neither has contents. */
 function logRequest(logger: Logger, c: RequestContext, summary: RequestSummary): void {

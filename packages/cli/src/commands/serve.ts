@@ -28,6 +28,8 @@ interface Options {
   readonly maxBatch?: number
   readonly maxQueue?: number
   readonly maxGroups?: number
+  readonly maxBody?: number
+  readonly maxAdapter?: number
   readonly timeout?: number
   readonly gracePeriod?: number
   readonly apiKey?: string
@@ -81,6 +83,8 @@ export function addServeCommand(program: Command, output: Output): void {
       'graphs for adapters of different kinds; default: 8',
       parsePositiveInteger,
     )
+    .option('--max-body <bytes>', 'size of a request, such as 16MB; default: 4 MiB', parseBytes)
+    .option('--max-adapter <bytes>', "size of an adapter's file, such as 200MB; default: 64 MiB", parseBytes)
     .option('--timeout <ms>', 'time for a request; default: 60000', parsePositiveInteger)
     .option('--grace-period <ms>', 'time for running requests at the end; default: 30000', parseCount)
     .addOption(
@@ -103,7 +107,7 @@ export function addServeCommand(program: Command, output: Output): void {
 }
 
 async function serveModel(model: string, options: Options, output: Output): Promise<void> {
-  const { adapters, hubOwners, dtype, pin, cors, ...rest } = options
+  const { adapters, hubOwners, dtype, pin, cors, maxBody, maxAdapter, ...rest } = options
   if (model === '') throw usageError('expected a folder or a name on the hub; received an empty string')
   if (adapters !== undefined && !(await isFolder(adapters)))
     throw usageError(
@@ -117,6 +121,8 @@ async function serveModel(model: string, options: Options, output: Output): Prom
     adapters,
     ...(hubOwners && { hub: { owners: hubOwners } }),
     ...(pin && { pinned: pin }),
+    ...(maxBody !== undefined && { maxBodyBytes: maxBody }),
+    ...(maxAdapter !== undefined && { maxAdapterBytes: maxAdapter }),
     ...(cors && { cors: cors.includes('*') ? '*' : cors }),
     modelOptions: { dtype },
   }).catch((cause: unknown) => {

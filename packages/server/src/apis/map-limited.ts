@@ -1,4 +1,5 @@
 /** Runs an asynchronous function for each item, a bounded number of them at a time. */
+import { setMaxListeners } from 'node:events'
 
 /**
  * Returns the results in the order of the items. The first failure rejects at once, aborts the others, and no further item begins.
@@ -13,6 +14,8 @@ export async function mapLimited<Item, Result>(
 ): Promise<Result[]> {
   const failed = new AbortController()
   const either = AbortSignal.any([signal, failed.signal])
+  // Each item can listen to it. Node warns beyond ten.
+  setMaxListeners(0, either)
   const results = new Array<Result>(items.length)
   const rest = items.entries()
   const worker = async () => {

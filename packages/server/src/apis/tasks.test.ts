@@ -5,6 +5,7 @@ import { post } from '../__fixtures__/http.js'
 import { openSingleEngine, type SingleEngine } from '../__fixtures__/single-engine.js'
 import { writeTokenModel } from '../__fixtures__/write-token-model.js'
 import { createHandler, type Handler } from '../handler.js'
+import { maxCharacters } from './prompt-length.js'
 
 const TEXTS = ['the river runs down from the hills', 'rain']
 const OPTIONS = { signal: new AbortController().signal }
@@ -32,7 +33,7 @@ function serving(task: Parameters<typeof openSingleEngine>[0], model: string, ro
 }
 
 describe('text-classification', () => {
-  const { ask, alone } = serving('text-classification', 'bert')
+  const { opened, ask, alone } = serving('text-classification', 'bert')
 
   test('one text, with the base and with adapters', async () => {
     for (const [model, adapter] of [
@@ -60,7 +61,6 @@ describe('text-classification', () => {
     [[], undefined, 'inputs'],
     [['a', 5], undefined, 'inputs.1'],
     [new Array(257).fill('a'), undefined, 'inputs'],
-    ['a'.repeat(100_001), undefined, 'inputs'],
     ['a', { top_k: 0 }, 'parameters.top_k'],
     ['a', { top_k: 1.5 }, 'parameters.top_k'],
     ['a', { top_k: 'all' }, 'parameters.top_k'],
@@ -70,6 +70,29 @@ describe('text-classification', () => {
     const { status, json } = await ask(inputs, parameters)
     expect([status, json.error.code, json.error.param]).toEqual([400, 'invalid_value', param])
     expect(json.error.message.length).toBeLessThan(300)
+  })
+  test('long texts are rejected by their characters, before any is tokenised', async () => {
+    const { pipe } = opened.engine
+    const { tokenizer } = pipe
+    let calls = 0
+    const counted = new Proxy(tokenizer, {
+      apply(target, self, args) {
+        calls++
+        return Reflect.apply(target, self, args)
+      },
+    })
+    Object.assign(pipe, { tokenizer: counted })
+    try {
+      const most = maxCharacters(pipe)
+      const long = await ask(['a', 'a'.repeat(most + 1)])
+      expect([long.status, long.json.error.code]).toEqual([400, 'context_length_exceeded'])
+      expect(long.json.error.message).toContain(`at most ${most} characters`)
+      expect(calls).toBe(0)
+      expect((await ask('a'.repeat(most))).status).toBe(200)
+      expect(calls).toBeGreaterThan(0)
+    } finally {
+      Object.assign(pipe, { tokenizer })
+    }
   })
   test('unknown models are a 404', async () => {
     for (const model of ['nobody', 'bert:nobody', '../bert', 'other:adapter-a', '']) {
@@ -136,6 +159,9 @@ describe('image-classification', () => {
     const bomb = Buffer.from(bytes)
     bomb.writeUInt32BE(100_000, 16)
     bomb.writeUInt32BE(100_000, 20)
+    const camera = Buffer.from(bytes)
+    camera.writeUInt32BE(2049, 16)
+    camera.writeUInt32BE(2048, 20)
     for (const [image, message] of [
       ['http://127.0.0.1/a.png', 'not fetched'],
       ['file:///etc/passwd', 'not fetched'],
@@ -145,6 +171,7 @@ describe('image-classification', () => {
       [bytes.subarray(0, 20).toString('base64'), 'PNG, JPEG'],
       [bytes.subarray(0, 40).toString('base64'), 'damaged'],
       [bomb.toString('base64'), 'pixels'],
+      [camera.toString('base64'), 'at most 4194304 pixels'],
     ] as const) {
       const { status, json } = await ask(image)
       expect([status, json.error.param]).toEqual([400, 'inputs'])

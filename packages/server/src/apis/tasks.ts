@@ -10,18 +10,18 @@ import { ServerError } from '../errors.js'
 import { boolean, check, integer, invalid, list, oneOf, text } from './check.js'
 import { type ApiContext, adapterOf, type RequestContext, readJson, type ServerEnv } from './context.js'
 import { mapLimited } from './map-limited.js'
-import { checkLength, contextLength } from './prompt-length.js'
-import { readImage } from './read-image.js'
+import { checkCharacters, checkLength, contextLength } from './prompt-length.js'
+import { checkImage, withImage } from './read-image.js'
+import { takeTurn } from './take-turn.js'
 
 /** Inputs of a request. */
 const MOST_INPUTS = 256
-/** Characters of a text. Most models read a few thousand at most; transformers.js cuts the rest off. */
-const MOST_CHARACTERS = 100_000
 /** Inputs of one request that are in the model's queue at a time. */
 const AT_ONCE = 32
 const MOST_LABELS = 100
+/** The default of transformers.js. */
+const HYPOTHESIS = 'This example is {}.'
 
-const input = v.pipe(text, v.maxLength(MOST_CHARACTERS, `expected at most ${MOST_CHARACTERS} characters`))
 const label = v.pipe(
   text,
   v.minLength(1, 'expected a label'),
@@ -35,18 +35,23 @@ const parameters = <Entries extends v.ObjectEntries>(entries: Entries) => v.stri
 interface Task<Input, Parameters> {
   readonly input: v.GenericSchema<unknown, Input>
   readonly parameters: v.GenericSchema<unknown, Parameters>
+  /** Characters of the texts that the pipeline makes of an input. */
+  lengths(input: Input, parameters: Parameters): readonly number[]
   /** Checks that need the model. */
   check?(pipe: Pipe, input: Input, parameters: Parameters): void
-  call(pipe: Pipe, input: Input, parameters: Parameters): Promise<unknown>
+  /** @param signal aborted if the answer is not needed any more */
+  call(pipe: Pipe, input: Input, parameters: Parameters, signal: AbortSignal): Promise<unknown>
   /** The pipeline answers with a list of one: in a list of answers each is without it. */
   readonly isListOfOne?: (parameters: Parameters) => boolean
 }
+
+const ofText = { input: text, lengths: (input: string) => [input.length] }
 
 const define = <Input, Parameters>(task: Task<Input, Parameters>) => task as Task<unknown, unknown>
 
 /** Text from text. Greedy, because the sampler of transformers.js draws from a generator that all requests share. */
 const generated = define({
-  input,
+  ...ofText,
   parameters: parameters({
     max_new_tokens: v.optional(integer(1, 4096)),
     src_lang: v.optional(label),
@@ -62,14 +67,14 @@ const generated = define({
 
 const TASKS: Readonly<Record<string, Task<unknown, unknown>>> = {
   'text-classification': define({
-    input,
+    ...ofText,
     parameters: parameters({ top_k: topK }),
     check: checkTokens,
     call: (pipe, input, given) => pipe(input, given),
     isListOfOne: ({ top_k = 1 }) => top_k === 1,
   }),
   'token-classification': define({
-    input,
+    ...ofText,
     parameters: parameters({
       aggregation_strategy: v.optional(oneOf(['none', 'simple'])),
       ignore_labels: v.optional(list(label, 0, MOST_LABELS)),
@@ -78,7 +83,7 @@ const TASKS: Readonly<Record<string, Task<unknown, unknown>>> = {
     call: (pipe, input, given) => pipe(input, given),
   }),
   'feature-extraction': define({
-    input,
+    ...ofText,
     parameters: parameters({
       pooling: v.optional(oneOf(['none', 'mean', 'cls', 'first_token', 'last_token', 'eos'])),
       normalize: v.optional(boolean),
@@ -88,7 +93,7 @@ const TASKS: Readonly<Record<string, Task<unknown, unknown>>> = {
     isListOfOne: () => true,
   }),
   'fill-mask': define({
-    input,
+    ...ofText,
     parameters: parameters({ top_k: topK }),
     check: (pipe, input) => {
       checkTokens(pipe, input)
@@ -102,11 +107,15 @@ const TASKS: Readonly<Record<string, Task<unknown, unknown>>> = {
   'image-classification': define({
     input: text,
     parameters: parameters({ top_k: topK }),
-    call: async (pipe, input, given) => pipe(await readImage(input, 'inputs'), given),
+    lengths: () => [],
+    check: (_, input) => void checkImage(input, 'inputs'),
+    call: (pipe, input, given, signal) =>
+      withImage(checkImage(input, 'inputs'), signal, (image) => pipe(image, given)),
   }),
   'question-answering': define({
-    input: v.object({ question: input, context: input }, 'expected an object with question and context'),
+    input: v.object({ question: text, context: text }, 'expected an object with question and context'),
     parameters: parameters({ top_k: topK }),
+    lengths: ({ question, context }) => [question.length + context.length],
     check: (pipe, { question, context }) => checkTokens(pipe, `${question} ${context}`),
     call: (pipe, { question, context }, given) =>
       (pipe as unknown as (question: string, context: string, options: unknown) => Promise<unknown>)(
@@ -116,13 +125,15 @@ const TASKS: Readonly<Record<string, Task<unknown, unknown>>> = {
       ),
   }),
   'zero-shot-classification': define({
-    input,
+    input: text,
+    lengths: (input, { candidate_labels, hypothesis_template = HYPOTHESIS }) =>
+      candidate_labels.map(({ length }) => input.length + hypothesis_template.length + length),
     parameters: parameters({
       candidate_labels: list(label, 1, MOST_LABELS),
       hypothesis_template: v.optional(v.pipe(label, v.includes('{}', 'expected {} where the label belongs'))),
       multi_label: v.optional(boolean),
     }),
-    check: (pipe, input, { candidate_labels, hypothesis_template = 'This example is {}.' }) => {
+    check: (pipe, input, { candidate_labels, hypothesis_template = HYPOTHESIS }) => {
       for (const label of candidate_labels) checkTokens(pipe, `${input} ${hypothesis_template} ${label}`)
     },
     call: (pipe, input, { candidate_labels, ...given }) =>
@@ -191,11 +202,26 @@ async function answer(c: RequestContext, engine: Engine, name: string, body: unk
     : [check(task.input, request.inputs, 'inputs')]
   if (Array.isArray(request.parameters)) throw invalid('parameters', 'expected an object')
   const given = check(task.parameters, request.parameters ?? {}, 'parameters')
-  for (const input of inputs) task.check?.(engine.pipe, input, given)
   const signal = c.get('signal')
+  const lengths = inputs.map((input) => task.lengths(input, given))
+  checkCharacters(engine.pipe, lengths.flat(), 'inputs')
+  const characters = lengths.map((texts) => texts.reduce((sum, length) => sum + length, 0))
+  for (const [i, input] of inputs.entries()) {
+    await takeTurn(characters[i] as number, signal)
+    task.check?.(engine.pipe, input, given)
+  }
   const answers = await engine.call(
     adapter,
-    (pipe) => mapLimited(inputs, AT_ONCE, (input) => task.call(pipe, input, given), signal),
+    (pipe) =>
+      mapLimited(
+        inputs,
+        AT_ONCE,
+        async (input, i, signal) => {
+          await takeTurn(characters[i] as number, signal)
+          return task.call(pipe, input, given, signal)
+        },
+        signal,
+      ),
     { signal },
   )
   const plain = answers.map((one) => (one instanceof Tensor ? nestedNumbers(one) : one))

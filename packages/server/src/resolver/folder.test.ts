@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process'
 import { utimesSync, writeFileSync } from 'node:fs'
 import {
   appendFile,
+  chmod,
   mkdir,
   mkdtemp,
   rename,
@@ -324,6 +325,59 @@ describe('read', () => {
   })
 })
 
+// Windows has no such permissions.
+describe.runIf(process.platform !== 'win32')('without permission', () => {
+  const NOBODY = 65534
+  const { getuid } = process
+  /** Root may read everything. */
+  async function asNobody(work: () => Promise<void>) {
+    if (getuid?.() !== 0) return work()
+    process.seteuid?.(NOBODY)
+    try {
+      await work()
+    } finally {
+      process.seteuid?.(0)
+    }
+  }
+
+  it('rejects the adapter alone', async () => {
+    for (const name of ['open', 'closed', 'unreadable']) await save(name)
+    for (const path of [parent, folder, join(folder, 'open')]) await chmod(path, 0o755)
+    await chmod(join(folder, 'closed'), 0)
+    await chmod(join(folder, 'unreadable', MODEL_FILE), 0)
+    await asNobody(async () => {
+      expect(await read('open')).toBeDefined()
+      await expect(read('closed')).rejects.toMatchObject({ code: 'invalid_adapter', param: 'model' })
+      await expect(read('unreadable')).rejects.toMatchObject({ code: 'IO_ERROR' })
+      expect((await folderResolver(folder).list()).map(({ name }) => name)).toContain('open')
+    })
+    await chmod(join(folder, 'closed'), 0o755)
+  })
+
+  it('rejects an adapter that was closed after it was found', async () => {
+    await save('customer')
+    for (const path of [parent, folder]) await chmod(path, 0o755)
+    const found = await folderResolver(folder).find('customer', signal)
+    await chmod(join(folder, 'customer'), 0)
+    await asNobody(async () => {
+      await expect(found?.read(signal)).rejects.toMatchObject({ code: 'invalid_adapter' })
+    })
+    await chmod(join(folder, 'customer'), 0o755)
+  })
+
+  it('warns that the folder cannot be listed', async () => {
+    const warnings: string[] = []
+    await chmod(parent, 0o755)
+    await chmod(folder, 0)
+    await asNobody(async () => {
+      const resolver = folderResolver(folder, { onWarning: (line) => warnings.push(line) })
+      expect(await resolver.list()).toEqual([])
+    })
+    await chmod(folder, 0o755)
+    expect(warnings).toHaveLength(1)
+  })
+})
+
 describe('list', () => {
   it('lists subfolders with both files and a name that requests can use', async () => {
     for (const name of ['b', 'a', '.hidden', 'with space', '-x']) await save(name)
@@ -345,8 +399,13 @@ describe('list', () => {
     expect((await resolver.list()).map(({ name }) => name)).toEqual(['a', 'b'])
   })
 
-  it('tells that the folder cannot be read', async () => {
-    await expect(folderResolver(join(folder, 'missing')).list()).rejects.toMatchObject({ code: 'ENOENT' })
+  it('warns that the folder cannot be read, and lists nothing', async () => {
+    const warnings: string[] = []
+    const missing = join(folder, 'missing')
+    const resolver = folderResolver(missing, { onWarning: (line) => warnings.push(line) })
+    expect(await resolver.list()).toEqual([])
+    expect(await resolver.list()).toEqual([])
+    expect(warnings).toEqual([`the folder of adapters cannot be listed (ENOENT): ${missing}`])
   })
 })
 

@@ -15,7 +15,7 @@ import type { FoundAdapter, ListedName, Resolver } from './resolver.js'
 export interface FolderOptions {
   /** Largest size of a file in bytes. Default 64 MiB. */
   readonly maxBytes?: number | undefined
-  /** Called with a line for each adapter whose file contains tensors that are not used. */
+  /** Called with a line for each adapter whose file contains tensors that are not used, and when the folder cannot be listed. */
   readonly onWarning?: ((line: string) => void) | undefined
 }
 
@@ -44,6 +44,14 @@ export function folderResolver(
   let listed: { readonly names: Promise<readonly ListedName[]>; readonly until: number } | undefined
 
   async function read(name: string, signal: AbortSignal): Promise<Adapter> {
+    try {
+      return await readQuiet(name, signal)
+    } catch (error) {
+      throw isDenied(error) ? deniedAdapter(name, error) : error
+    }
+  }
+
+  async function readQuiet(name: string, signal: AbortSignal): Promise<Adapter> {
     const directory = join(root, name)
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       signal.throwIfAborted()
@@ -79,15 +87,22 @@ export function folderResolver(
     signal.throwIfAborted()
     if (!isAdapterName(name)) return undefined
     // Not shared with other requests: this one may have begun after a change that an earlier lookup did not see.
-    const files = await unlessAborted(quietFilesIn(join(root, name)), signal)
+    const files = await unlessAborted(quietFilesIn(join(root, name)), signal).catch((error: unknown) => {
+      throw isDenied(error) ? deniedAdapter(name, error) : error
+    })
     return files && { version: files.version, read: (signal) => read(name, signal) }
   }
 
   return {
     find,
     list() {
-      if (listed === undefined || Date.now() >= listed.until)
-        listed = { names: namesIn(root), until: Date.now() + LIST_MS }
+      if (listed === undefined || Date.now() >= listed.until) {
+        const names = namesIn(root).catch((error: NodeJS.ErrnoException) => {
+          onWarning(`the folder of adapters cannot be listed (${error.code}): ${root}`)
+          return []
+        })
+        listed = { names, until: Date.now() + LIST_MS }
+      }
       return listed.names
     },
   }
@@ -147,6 +162,19 @@ async function statOf(path: string): Promise<BigIntStats | undefined> {
     // ELOOP: a symbolic link that leads to itself.
     if (error.code === 'ENOENT' || error.code === 'ENOTDIR' || error.code === 'ELOOP') return undefined
     throw error
+  })
+}
+
+/** The process may not read a folder or a file. */
+function isDenied(error: unknown): boolean {
+  const { code } = error as NodeJS.ErrnoException
+  return code === 'EACCES' || code === 'EPERM'
+}
+
+function deniedAdapter(name: string, cause: unknown): ServerError {
+  return new ServerError('invalid_adapter', `adapter '${name}': the server may not read its files`, {
+    param: 'model',
+    cause,
   })
 }
 

@@ -4,6 +4,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { type AdapterBytes, CONFIG_FILE, loadAdapter, MODEL_FILE } from '@fourierft/core'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { testAdapter } from '../__fixtures__/adapters.js'
@@ -94,6 +95,37 @@ describe('hubResolver', () => {
     expect(hub.requests).toHaveLength(1)
   })
 
+  it('asks 16 questions at a time, and rejects what would wait too long', async () => {
+    const commit = hub.push(testAdapter().toBytes())
+    const resolver = resolverFor({ recheckSeconds: 0 })
+    expect((await resolver.find('acme/adapter', signal))?.version).toBe(commit)
+    hub.delay = 5
+    const made = Promise.allSettled(
+      Array.from({ length: 500 }, (_, i) => resolver.find(`acme/made-up-${i}`, signal)),
+    )
+    // One that exists is not delayed by them.
+    const before = hub.requests.length
+    expect((await resolver.find('acme/adapter', signal))?.version).toBe(commit)
+    expect(hub.requests.length - before).toBeLessThan(60)
+    const outcomes = await made
+    const rejected = outcomes.filter((outcome) => outcome.status === 'rejected')
+    expect(rejected.length).toBe(500 - 16 - 256)
+    for (const { reason } of rejected) expect(reason).toMatchObject({ code: 'queue_full', status: 429 })
+    expect(hub.mostAtOnce).toBe(16)
+    expect(await resolver.find('acme/made-up-499', signal)).toBeUndefined()
+  })
+
+  it('keeps what it knows when many made-up names are asked for', { timeout: 60_000 }, async () => {
+    hub.push(testAdapter().toBytes())
+    const resolver = resolverFor()
+    await resolver.find('acme/adapter', signal)
+    for (let i = 0; i < 10_050; i += 250)
+      await Promise.all(Array.from({ length: 250 }, (_, k) => resolver.find(`acme/made-up-${i + k}`, signal)))
+    const asked = hub.requests.length
+    expect(await resolver.find('acme/adapter', signal)).toBeDefined()
+    expect(hub.requests.length).toBe(asked)
+  })
+
   it('does not ask for the commit of a revision that is one', async () => {
     const commit = hub.push(testAdapter({ scaling: 2 }).toBytes())
     hub.push(testAdapter({ scaling: 3 }).toBytes())
@@ -155,15 +187,23 @@ async function startHub() {
   const state = {
     head: undefined as string | undefined,
     requests: [] as string[],
+    /** Milliseconds before each answer. */
+    delay: 0,
+    mostAtOnce: 0,
     needsToken: false,
     /** Answers all questions with this status. */
     status: undefined as number | undefined,
     /** Answers all questions with this text. */
     answer: undefined as string | undefined,
   }
+  let atOnce = 0
   const server = createServer(async (request, response) => {
     const { pathname } = new URL(request.url ?? '/', 'http://hub')
     state.requests.push(`${request.method} ${pathname}`)
+    atOnce++
+    state.mostAtOnce = Math.max(state.mostAtOnce, atOnce)
+    if (state.delay > 0) await sleep(state.delay)
+    atOnce--
     const respond = (status: number, body: unknown) => {
       response.writeHead(status, { 'content-type': 'application/json' })
       response.end(typeof body === 'string' || body instanceof Uint8Array ? body : JSON.stringify(body))

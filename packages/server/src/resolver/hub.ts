@@ -39,6 +39,9 @@ const CACHED = 'cached'
 const MAX_KNOWN = 10_000
 /** Seconds for which a repository that does not exist is not asked for again. */
 const MISSING_SECONDS = 10
+/** Questions to the hub at a time, and further ones that wait. The names that are asked for come from clients. */
+const MAX_QUESTIONS = 16
+const MAX_WAITING = 256
 /** Time limit of the question for a commit, in milliseconds. */
 const QUESTION_MS = 10_000
 /** Size limit of the hub's answer. */
@@ -46,8 +49,7 @@ const MAX_ANSWER_BYTES = 4 * 2 ** 20
 const Revision = v.object({ sha: v.pipe(v.string(), v.regex(COMMIT)) })
 
 interface Known {
-  /** Undefined if the hub says that the repository does not exist. */
-  readonly version: string | undefined
+  readonly version: string
   readonly until: number
 }
 
@@ -65,22 +67,31 @@ export function hubResolver({
 }: HubResolverOptions): Resolver {
   const allowed = new Set(owners)
   const known = new Map<string, Known>()
+  /** Until when the cache is used for repositories of which the hub has told nothing, because it cannot be reached. */
+  const unconfirmed = new Map<string, number>()
+  /** Until when repositories do not exist. Names that clients make up are many, so they have a place of their own. */
+  const missing = new Map<string, number>()
+  const slots = new QuestionSlots()
   const questions = new Map<string, Promise<string | undefined>>()
 
   async function askVersion(name: string): Promise<string | undefined> {
     const last = known.get(name)
     try {
-      const version = await commitOf(name, { revision, token, hubUrl }).catch((error) => {
-        if (!(error instanceof Unreachable)) throw error
-        return last?.version ?? CACHED
-      })
-      known.delete(name)
-      for (const [oldest] of known) {
-        if (known.size < MAX_KNOWN) break
-        known.delete(oldest)
-      }
+      // Names that exist go first, so that made-up ones cannot delay them for long.
+      await slots.take(last !== undefined)
+      const version = await commitOf(name, { revision, token, hubUrl })
+        .catch((error) => {
+          if (!(error instanceof Unreachable)) throw error
+          return last?.version ?? CACHED
+        })
+        .finally(() => slots.give())
       const seconds = version === undefined || version === CACHED ? MISSING_SECONDS : recheckSeconds
-      known.set(name, { version, until: Date.now() + 1000 * Math.min(seconds, recheckSeconds) })
+      const until = Date.now() + 1000 * Math.min(seconds, recheckSeconds)
+      known.delete(name)
+      missing.delete(name)
+      if (version === undefined) remember(missing, name, until)
+      else if (version === CACHED) remember(unconfirmed, name, until)
+      else remember(known, name, { version, until })
       return version
     } finally {
       questions.delete(name)
@@ -92,6 +103,8 @@ export function hubResolver({
     if (offline) return CACHED
     const last = known.get(name)
     if (last && Date.now() < last.until) return last.version
+    if (Date.now() < (missing.get(name) ?? 0)) return undefined
+    if (Date.now() < (unconfirmed.get(name) ?? 0)) return CACHED
     const question = questions.get(name) ?? askVersion(name)
     questions.set(name, question)
     return unlessAborted(question, signal)
@@ -120,6 +133,45 @@ export function hubResolver({
         },
       }
     },
+  }
+}
+
+/** Adds an entry to a map that keeps the newest ones. */
+function remember<Value>(map: Map<string, Value>, name: string, value: Value): void {
+  for (const [oldest] of map) {
+    if (map.size < MAX_KNOWN) break
+    map.delete(oldest)
+  }
+  map.set(name, value)
+}
+
+/** Bounds the questions that are asked at a time. */
+class QuestionSlots {
+  #free = MAX_QUESTIONS
+  readonly #waiting: (() => void)[] = []
+
+  /** @throws {ServerError} `queue_full` if too many wait */
+  async take(isFirst: boolean): Promise<void> {
+    if (this.#free > 0) {
+      this.#free--
+      return
+    }
+    if (this.#waiting.length >= MAX_WAITING && !isFirst) {
+      throw new ServerError('queue_full', 'too many adapters are being looked up on the hub', {
+        param: 'model',
+        retryAfter: 1,
+      })
+    }
+    await new Promise<void>((resolve) => {
+      if (isFirst) this.#waiting.unshift(resolve)
+      else this.#waiting.push(resolve)
+    })
+  }
+
+  give(): void {
+    const next = this.#waiting.shift()
+    if (next) next()
+    else this.#free++
   }
 }
 

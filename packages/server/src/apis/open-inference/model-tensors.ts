@@ -1,8 +1,11 @@
 /** The model's own tensors: `input_ids`, `logits`. They go through `engine.run`, as they are, into shared batches. */
+
+import { FourierFTError } from '@fourierft/core'
 import { type InferenceSession, Tensor } from 'onnxruntime-common'
-import type { CallOptions, Engine } from '../../engine.js'
+import type { CallOptions, Engine, Pipe } from '../../engine.js'
+import { ServerError } from '../../errors.js'
 import { invalid } from '../check.js'
-import { contextLength } from '../prompt-length.js'
+import { contextLength, positionCount } from '../prompt-length.js'
 import { datatypeOf, type NumberArray } from './datatypes.js'
 import { decodeBytes, decodeNumbers, decodeText, type InputTensor } from './decode-inputs.js'
 import type { OutputTensor } from './encode-response.js'
@@ -15,11 +18,16 @@ const MAX_TOKENS = 2 ** 15
 const MAX_OUTPUT = 2 ** 27
 const MAX_STRING_BYTES = 2 ** 20
 
-/** Inputs that choose rows of a table, and the field of the model's configuration with its size. A wrong number would fail the whole batch. */
-const TABLES: ReadonlyMap<string, string> = new Map([
-  ['input_ids', 'vocab_size'],
-  ['token_type_ids', 'type_vocab_size'],
-  ['position_ids', 'max_position_embeddings'],
+const sizeIn =
+  (field: string) =>
+  ({ model: { config } }: Pipe): unknown =>
+    config[field] ?? config.text_config?.[field]
+
+/** Inputs that choose rows of a table, and its size by the model's configuration. A wrong number would fail the whole batch. */
+const TABLES: ReadonlyMap<string, (pipe: Pipe) => unknown> = new Map([
+  ['input_ids', sizeIn('vocab_size')],
+  ['token_type_ids', sizeIn('type_vocab_size')],
+  ['position_ids', positionCount],
 ])
 
 /** A tensor in the protocol's metadata. */
@@ -54,13 +62,44 @@ export async function runTensors(
   options: CallOptions,
 ): Promise<readonly OutputTensor[]> {
   checkInputs(engine, inputs)
-  const results = await engine.run(adapter, feedsOf(engine, inputs), options)
+  const feeds = feedsOf(engine, inputs)
+  const results = await engine.run(adapter, feeds, options).catch(async (error: unknown) => {
+    throw await runError(engine, adapter, error, options)
+  })
   return Object.entries(results).flatMap(([name, value]) => {
     const { type, dims, data } = value as Tensor
     const datatype = datatypeOf(type)
     if (datatype === undefined) return []
     return [{ name, datatype, shape: dims, data: data as NumberArray | string[] }]
   })
+}
+
+/**
+ * The error of a run for its client, who chose the tensors. What ONNX Runtime says is not repeated, because it has internals of the model. Its errors have no
+ * class of their own: what is not the adapter's error is the run's.
+ */
+async function runError(
+  engine: Engine,
+  adapter: string | null,
+  error: unknown,
+  options: CallOptions,
+): Promise<unknown> {
+  if (!engine.isReady || options.signal.aborted) return error
+  if (!(error instanceof Error) || error instanceof ServerError) return error
+  let param = 'inputs'
+  if (FourierFTError.isInstance(error)) {
+    const isOfFeeds = error.code === 'INVALID_OPTION' || error.code === 'SHAPE_MISMATCH'
+    if (!isOfFeeds) return error
+    param = error.details.tensor ?? param
+  } else {
+    if (error.name !== 'Error' || 'syscall' in error) return error
+    if (adapter !== null) await engine.prepare(adapter, options)
+  }
+  return new ServerError(
+    'invalid_value',
+    `${param}: the model cannot run these tensors; their values or sizes do not fit together`,
+    { param, cause: error },
+  )
 }
 
 /** Checks names, datatypes and shapes. Nothing is decoded yet. */
@@ -148,10 +187,9 @@ function makeTensor(engine: Engine, input: InputTensor, type: Tensor.Type): Tens
 }
 
 function checkTable({ pipe }: Engine, name: string, data: NumberArray): void {
-  const field = TABLES.get(name)
-  if (field === undefined) return
-  const { config } = pipe.model
-  const size = config[field] ?? config.text_config?.[field]
+  const sizeOf = TABLES.get(name)
+  if (sizeOf === undefined) return
+  const size = sizeOf(pipe)
   if (typeof size !== 'number') {
     // Positions and kinds of tokens are not tables in every model; tokens are.
     if (name === 'input_ids')

@@ -540,6 +540,49 @@ test('continues texts, greedily unless a temperature is given', async () => {
   await engine.close()
 })
 
+test('tensors that a decoder cannot run are a 400 without its internals', async () => {
+  const { engine, send } = await openServer('text-generation', 'gpt2')
+  const inputs = (engine.signature?.inputs ?? []).flatMap((input) => {
+    if (!input.isTensor) return []
+    const { name, type } = input
+    const shape = input.shape.map((size, axis) => {
+      if (typeof size === 'number') return size
+      return axis === 0 ? 1 : name === 'attention_mask' ? 3 : name.startsWith('past') ? 1 : 2
+    })
+    const length = shape.reduce((product, size) => product * size, 1)
+    return [
+      {
+        name,
+        shape,
+        datatype: type === 'int64' ? 'INT64' : 'FP32',
+        data: new Array(length).fill(name === 'input_ids' ? 5 : 1),
+      },
+    ]
+  })
+  const infer = (changed: object) =>
+    send('/v2/models/gpt2/infer', {
+      inputs: inputs.map((input) => ({ ...input, ...Reflect.get(changed, input.name) })),
+    })
+  expect((await infer({})).status).toBe(200)
+  const positions = await infer({ position_ids: { data: [0, 4242424] } })
+  expect([positions.status, positions.error]).toEqual([
+    400,
+    expect.stringMatching(/^position_ids: expected integers from 0/),
+  ])
+  for (const model of ['gpt2', 'gpt2:adapter-a']) {
+    const mask = await send(`/v2/models/${model}/infer`, {
+      inputs: inputs.map((input) =>
+        input.name === 'attention_mask' ? { ...input, shape: [1, 2], data: [1, 1] } : input,
+      ),
+    })
+    expect([model, mask.status]).toEqual([model, 400])
+    expect(mask.error).toMatch(/^\w+: the model cannot run these tensors/)
+    expect(mask.error).not.toMatch(/node|status code|onnx/i)
+  }
+  expect((await send('/v2/models/gpt2:nobody/infer', { inputs })).status).toBe(404)
+  await engine.close()
+})
+
 test('classifies images from bytes or base64, and rejects other files', async () => {
   const { engine, send } = await openServer('image-classification', 'vit')
   const plain = (await pipeline('image-classification', 'vit', { dtype: 'fp32' })) as unknown as Pipe

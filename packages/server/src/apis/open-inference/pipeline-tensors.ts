@@ -1,15 +1,14 @@
 /** The answers of the pipeline as tensors: a tensor of texts or images goes in, and embeddings, labels or texts come out. */
-import { Buffer } from 'node:buffer'
-import type { RawImage } from '@huggingface/transformers'
 import * as v from 'valibot'
 import type { CallOptions, Engine, Pipe } from '../../engine.js'
 import { boolean, check, integer, invalid, oneOf } from '../check.js'
 import { mapLimited } from '../map-limited.js'
 import type { EmbeddingOptions } from '../openai/embeddings.js'
-import { generate, tokensOfPrompt } from '../openai/generate.js'
+import { CONCURRENT_PROMPTS, generate, tokensOfPrompt } from '../openai/generate.js'
 import { GENERATION_FIELDS, samplingOf, stopsOf } from '../openai/generation-fields.js'
-import { checkLength, contextLength } from '../prompt-length.js'
-import { readImage } from '../read-image.js'
+import { checkCharacters, checkLength, contextLength } from '../prompt-length.js'
+import { checkImage, type ImageFile, withImage } from '../read-image.js'
+import { takeTurn } from '../take-turn.js'
 import { decodeBytes, decodeText, type InputTensor } from './decode-inputs.js'
 import type { OutputTensor } from './encode-response.js'
 import type { TensorMetadata } from './model-tensors.js'
@@ -24,7 +23,7 @@ const MAX_IMAGE_BYTES = 2 ** 25
 /** Rows of one request that wait for the model at the same time. */
 const CONCURRENT_ROWS = 32
 
-type Row = string | RawImage
+type Row = string | ImageFile
 type Options = Readonly<Record<string, unknown>>
 
 /** A request to the pipeline whose parameters and rows have been checked. */
@@ -49,11 +48,18 @@ export interface PipelineTask {
 /** Calls the pipeline for each row, so that long rows do not lengthen short ones, and rows share batches with other requests. */
 function forEachRow<T>(
   { engine, adapter, rows, signal }: PipelineCall,
-  work: (pipe: Pipe, row: Row) => Promise<T>,
+  work: (pipe: Pipe, row: unknown) => Promise<T>,
 ): Promise<T[]> {
-  return engine.call(adapter, (pipe) => mapLimited(rows, CONCURRENT_ROWS, (row) => work(pipe, row), signal), {
-    signal,
-  })
+  const call = async (pipe: Pipe, row: Row, signal: AbortSignal) => {
+    if (typeof row !== 'string') return withImage(row, signal, (image) => work(pipe, image))
+    await takeTurn(row.length, signal)
+    return work(pipe, row)
+  }
+  return engine.call(
+    adapter,
+    (pipe) => mapLimited(rows, CONCURRENT_ROWS, (row, _, signal) => call(pipe, row, signal), signal),
+    { signal },
+  )
 }
 
 interface Embedding {
@@ -115,7 +121,7 @@ const classes = (input: 'text' | 'image'): PipelineTask => ({
   },
 })
 
-async function classify(pipe: Pipe, row: Row): Promise<Classes> {
+async function classify(pipe: Pipe, row: unknown): Promise<Classes> {
   // Null: all labels. For one text, the answer is a list of labels; for one image too.
   const best = (await pipe(row, { top_k: null })) as Classes['best']
   // A new head has labels of its own, so they come from the view.
@@ -163,27 +169,28 @@ const generation: PipelineTask = {
     const samples = engine.pipe.model.generation_config?.do_sample === true
     const temperature = fields.temperature ?? (samples ? null : 0)
     const sampling = samplingOf({ ...fields, temperature, model: engine.model }, engine.pipe)
-    const texts = await mapLimited(
-      rows as readonly string[],
-      CONCURRENT_ROWS,
-      async (row, _, signal) => {
-        const prompt = tokensOfPrompt(engine.pipe, row, false)
-        if (prompt.length === 0) throw invalid('text', 'expected at least one token in each prompt')
-        let text = withPrompt ? row : ''
-        const onText = (more: string) => {
-          text += more
-        }
-        const settings = {
-          prompt,
-          sampling,
-          maxTokens,
-          stop: stopsOf({ ...fields, model: engine.model }),
-          param: 'text',
-        }
-        await generate(engine, adapter, settings, { signal, onText })
-        return text
-      },
-      signal,
+    const generateRow = async (pipe: Pipe, row: string, signal: AbortSignal) => {
+      const prompt = await tokensOfPrompt(engine.pipe, { text: row, param: 'text' }, signal)
+      if (prompt.length === 0) throw invalid('text', 'expected at least one token in each prompt')
+      let text = withPrompt ? row : ''
+      const onText = (more: string) => {
+        text += more
+      }
+      const stop = stopsOf({ ...fields, model: engine.model })
+      await generate(pipe, { prompt, sampling, maxTokens, stop, param: 'text' }, { signal, onText })
+      return text
+    }
+    // One call, so that all rows are answered by the same version of the adapter.
+    const texts = await engine.call(
+      adapter,
+      (pipe) =>
+        mapLimited(
+          rows as readonly string[],
+          CONCURRENT_PROMPTS,
+          (row, _, signal) => generateRow(pipe, row, signal),
+          signal,
+        ),
+      { signal },
     )
     return strings('generated_text', texts)
   },
@@ -234,21 +241,29 @@ export async function callPipeline(
   const elements = decodeBytes(input, kind === 'text' ? MAX_TEXT_BYTES : MAX_IMAGE_BYTES)
   const rows =
     kind === 'text'
-      ? elements.map((element) => readText(engine.pipe, name, element))
-      : await mapLimited(elements, 1, (element) => readImage(toBase64(element), name), signal)
+      ? await readTexts(engine.pipe, name, elements, signal)
+      : elements.map((element) => checkImage(element, name))
   return answer({ engine, adapter, rows, options, signal })
 }
 
-/** Images in JSON are in base64. */
-const toBase64 = (element: string | Uint8Array) =>
-  typeof element === 'string' ? element : Buffer.from(element).toString('base64')
-
 /** The pipeline cuts a long text off, unless its tokenizer does not know the model's limit. Then the model would fail. */
-function readText(pipe: Pipe, name: string, element: string | Uint8Array): string {
-  const text = decodeText(name, element)
+async function readTexts(
+  pipe: Pipe,
+  name: string,
+  elements: readonly (string | Uint8Array)[],
+  signal: AbortSignal,
+): Promise<readonly string[]> {
+  const texts = elements.map((element) => decodeText(name, element))
+  checkCharacters(
+    pipe,
+    texts.map(({ length }) => length),
+    name,
+  )
   const limit = contextLength(pipe)
-  if (limit !== undefined && !(pipe.tokenizer.model_max_length <= limit)) {
+  if (limit === undefined || pipe.tokenizer.model_max_length <= limit) return texts
+  for (const text of texts) {
+    await takeTurn(text.length, signal)
     checkLength(pipe, pipe.tokenizer.encode(text).length, name)
   }
-  return text
+  return texts
 }

@@ -3,6 +3,7 @@ import * as v from 'valibot'
 import type { Engine, Pipe } from '../../engine.js'
 import { check, integer, invalid, list, oneOf, optional, text } from '../check.js'
 import { type ApiContext, adapterOf, type RequestContext, readJson } from '../context.js'
+import { checkCharacters } from '../prompt-length.js'
 import { eventStream } from './event-stream.js'
 import { checkGenerates, generate, tokensOfPrompt } from './generate.js'
 import { GENERATION_FIELDS, rejectUnsupported, samplingOf, stopsOf, usageOf } from './generation-fields.js'
@@ -55,7 +56,13 @@ export async function chatCompletions(
   const fields = check(SCHEMA, body)
   const adapter = adapterOf(c, engine, fields.model)
   checkGenerates(engine)
-  const prompt = tokensOfPrompt(engine.pipe, templated(engine.pipe, fields.messages), true)
+  checkCharacters(engine.pipe, [charactersOf(fields.messages)], 'messages')
+  const text = templated(engine.pipe, fields.messages)
+  const prompt = await tokensOfPrompt(
+    engine.pipe,
+    { text, param: 'messages', isTemplated: true },
+    c.get('signal'),
+  )
   const generation = {
     prompt,
     sampling: samplingOf(fields, engine.pipe),
@@ -69,14 +76,15 @@ export async function chatCompletions(
     model: fields.model,
   }
 
+  const run = (signal: AbortSignal, onText: (text: string) => void) =>
+    engine.call(adapter, (pipe) => generate(pipe, generation, { signal, onText }), { signal })
+
   if (fields.stream !== true) {
     let content = ''
-    const end = await generate(engine, adapter, generation, {
-      signal: c.get('signal'),
-      onText: (text) => {
-        content += text
-      },
-    })
+    const onText = (text: string) => {
+      content += text
+    }
+    const end = await run(c.get('signal'), onText)
     const message = { role: 'assistant', content, refusal: null }
     return c.json({
       ...common,
@@ -93,14 +101,11 @@ export async function chatCompletions(
         choices: [{ index: 0, delta, logprobs: null, finish_reason }],
       })
     let hasBegun = false
-    const end = await generate(engine, adapter, generation, {
-      signal,
-      onText: (text) => {
-        // The first event shows that the request was accepted.
-        if (!hasBegun) chunk({ role: 'assistant', content: '' }, null)
-        hasBegun = true
-        if (text !== '') chunk({ content: text }, null)
-      },
+    const end = await run(signal, (text) => {
+      // The first event shows that the request was accepted.
+      if (!hasBegun) chunk({ role: 'assistant', content: '' }, null)
+      hasBegun = true
+      if (text !== '') chunk({ content: text }, null)
     })
     chunk({}, end.finishReason)
     if (fields.stream_options?.include_usage === true) {
@@ -110,8 +115,17 @@ export async function chatCompletions(
   })
 }
 
+type Messages = v.InferOutput<typeof SCHEMA>['messages']
+
+/** The characters of the contents. Templates are not made for long texts either. */
+function charactersOf(messages: Messages): number {
+  return messages
+    .flatMap(({ content }) => (typeof content === 'string' ? content : content.map(({ text }) => text)))
+    .reduce((sum, { length }) => sum + length, 0)
+}
+
 /** The prompt that the model's chat template makes of the messages. */
-function templated({ tokenizer }: Pipe, messages: v.InferOutput<typeof SCHEMA>['messages']): string {
+function templated({ tokenizer }: Pipe, messages: Messages): string {
   if (!tokenizer.chat_template) {
     throw invalid('model', 'the model has no chat template; use /v1/completions')
   }

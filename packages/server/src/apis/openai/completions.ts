@@ -4,8 +4,9 @@ import type { Engine } from '../../engine.js'
 import { boolean, check, integer, invalid, list, optional, text } from '../check.js'
 import { type ApiContext, adapterOf, type RequestContext, readJson } from '../context.js'
 import { mapLimited } from '../map-limited.js'
+import { checkCharacters } from '../prompt-length.js'
 import { eventStream } from './event-stream.js'
-import { checkGenerates, generate, tokensOfPrompt } from './generate.js'
+import { CONCURRENT_PROMPTS, checkGenerates, generate, tokensOfPrompt } from './generate.js'
 import { GENERATION_FIELDS, rejectUnsupported, samplingOf, stopsOf, usageOf } from './generation-fields.js'
 import { checkTokenIds } from './token-ids.js'
 
@@ -45,11 +46,22 @@ export async function completions(
   rejectUnsupported(body, UNSUPPORTED)
   const adapter = adapterOf(c, engine, fields.model)
   checkGenerates(engine)
-  const prompts = promptsOf(fields.prompt).map((prompt) => {
-    if (typeof prompt === 'string') return tokensOfPrompt(engine.pipe, prompt, false)
-    checkTokenIds(engine.pipe, prompt, 'prompt')
-    return prompt
-  })
+  const given = promptsOf(fields.prompt)
+  const texts = given.filter((prompt) => typeof prompt === 'string')
+  checkCharacters(
+    engine.pipe,
+    texts.map(({ length }) => length),
+    'prompt',
+  )
+  const prompts: (readonly number[])[] = []
+  for (const prompt of given) {
+    if (typeof prompt === 'string') {
+      prompts.push(await tokensOfPrompt(engine.pipe, { text: prompt, param: 'prompt' }, c.get('signal')))
+    } else {
+      checkTokenIds(engine.pipe, prompt, 'prompt')
+      prompts.push(prompt)
+    }
+  }
   if (prompts.some(({ length }) => length === 0)) {
     throw invalid('prompt', 'expected at least one token in each prompt')
   }
@@ -67,12 +79,18 @@ export async function completions(
     param: 'prompt',
   }
   const run = (signal: AbortSignal, onText: (index: number, text: string) => void) =>
-    mapLimited(
-      prompts,
-      prompts.length,
-      (prompt, index, signal) =>
-        generate(engine, adapter, { ...settings, prompt }, { signal, onText: (text) => onText(index, text) }),
-      signal,
+    // One call, so that all prompts are answered by the same version of the adapter.
+    engine.call(
+      adapter,
+      (pipe) =>
+        mapLimited(
+          prompts,
+          CONCURRENT_PROMPTS,
+          (prompt, index, signal) =>
+            generate(pipe, { ...settings, prompt }, { signal, onText: (text) => onText(index, text) }),
+          signal,
+        ),
+      { signal },
     )
   const tokensIn = (ends: readonly { completionTokens: number }[]) =>
     ends.reduce((sum, { completionTokens }) => sum + completionTokens, 0)

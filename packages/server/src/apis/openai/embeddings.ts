@@ -7,7 +7,8 @@ import { ServerError } from '../../errors.js'
 import { check, integer, invalid, list, oneOf, optional, text } from '../check.js'
 import { type ApiContext, adapterOf, type RequestContext, readJson } from '../context.js'
 import { mapLimited } from '../map-limited.js'
-import { checkLength } from '../prompt-length.js'
+import { checkCharacters, checkLength } from '../prompt-length.js'
+import { takeTurn } from '../take-turn.js'
 import { usageOf } from './generation-fields.js'
 import { checkTokenIds } from './token-ids.js'
 
@@ -55,16 +56,25 @@ export async function embeddings(
       { param: 'model' },
     )
   }
-  const inputs = inputsOf(fields.input).map((input, index) => {
+  const given = inputsOf(fields.input)
+  const signal = c.get('signal')
+  const texts = given.filter((input) => typeof input === 'string')
+  checkCharacters(
+    engine.pipe,
+    texts.map(({ length }) => length),
+    'input',
+  )
+  const inputs: { readonly ids: readonly number[]; readonly index: number }[] = []
+  for (const [index, input] of given.entries()) {
+    if (typeof input === 'string') await takeTurn(input.length, signal)
     const ids = typeof input === 'string' ? tokensOfText(engine.pipe, input) : input
     if (ids.length === 0) throw invalid('input', `the input ${index} has no tokens`)
     if (typeof input !== 'string') checkTokenIds(engine.pipe, input, 'input')
     checkLength(engine.pipe, ids.length, 'input')
-    return { ids, index }
-  })
+    inputs.push({ ids, index })
+  }
   // Neighbours of one length share a batch without padding. Each input is a run of its own, so no input changes another one's bits.
   const byLength = inputs.toSorted((a, b) => a.ids.length - b.ids.length)
-  const signal = c.get('signal')
   const vectors = new Array<Float32Array>(inputs.length)
   await engine.call(
     adapter,

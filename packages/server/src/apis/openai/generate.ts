@@ -2,7 +2,8 @@
 import { Tensor } from '@huggingface/transformers'
 import type { Engine, Pipe } from '../../engine.js'
 import { ServerError } from '../../errors.js'
-import { checkLength, contextLength } from '../prompt-length.js'
+import { checkCharacters, checkLength, contextLength } from '../prompt-length.js'
+import { takeTurn } from '../take-turn.js'
 import { StopStrings, TokenText } from './generated-text.js'
 import { createSampler, type Sampling } from './sampler.js'
 
@@ -41,25 +42,28 @@ export function checkGenerates(engine: Engine): void {
   )
 }
 
+/** Prompts of one request that are generated at a time: each has a cache of its own. */
+export const CONCURRENT_PROMPTS = 4
+
 /**
  * Generates until the model ends, a stop string appears, or the tokens are used up.
  *
+ * @param pipe the view of one call
  * @throws {ServerError} `context_length_exceeded` if the prompt leaves no room for a token
  */
 export async function generate(
-  engine: Engine,
-  adapter: string | null,
+  pipe: Pipe,
   { prompt, sampling, maxTokens, stop, param }: Generation,
   { signal, onText }: GenerationEvents,
 ): Promise<GenerationEnd> {
-  checkLength(engine.pipe, prompt.length, param, 1)
-  const context = contextLength(engine.pipe)
+  checkLength(pipe, prompt.length, param, 1)
+  const context = contextLength(pipe)
   const room = context === undefined ? DEFAULT_TOKENS : context - prompt.length
   const limit = Math.min(maxTokens ?? room, context === undefined ? Number.POSITIVE_INFINITY : room)
   const ids = prompt.map(BigInt)
-  const text = new TokenText(engine.pipe.tokenizer, ids)
+  const text = new TokenText(pipe.tokenizer, ids)
   const stops = new StopStrings(stop)
-  const ends = endTokens(engine.pipe)
+  const ends = endTokens(pipe)
   const processor = createSampler(sampling, ids.length)
   let completionTokens = 0
   let hasEnded = false
@@ -73,22 +77,17 @@ export async function generate(
     onText(stops.push(text.push(token)))
     return [stops.found]
   }
-  await engine.call(
-    adapter,
-    (pipe) =>
-      pipe.model.generate({
-        input_ids: new Tensor('int64', BigInt64Array.from(ids), [1, ids.length]),
-        attention_mask: new Tensor('int64', new BigInt64Array(ids.length).fill(1n), [1, ids.length]),
-        max_new_tokens: limit,
-        do_sample: false,
-        num_beams: 1,
-        num_return_sequences: 1,
-        return_dict_in_generate: false,
-        logits_processor: processor === undefined ? null : [processor],
-        stopping_criteria: [afterToken],
-      }),
-    { signal },
-  )
+  await pipe.model.generate({
+    input_ids: new Tensor('int64', BigInt64Array.from(ids), [1, ids.length]),
+    attention_mask: new Tensor('int64', new BigInt64Array(ids.length).fill(1n), [1, ids.length]),
+    max_new_tokens: limit,
+    do_sample: false,
+    num_beams: 1,
+    num_return_sequences: 1,
+    return_dict_in_generate: false,
+    logits_processor: processor === undefined ? null : [processor],
+    stopping_criteria: [afterToken],
+  })
   signal.throwIfAborted()
   onText(stops.push(text.end()))
   onText(stops.end())
@@ -104,8 +103,27 @@ function endTokens({ model }: Pipe): ReadonlySet<number> {
   return new Set([ids].flat().map(Number))
 }
 
-/** The tokens of a text, as the pipeline `text-generation` makes them. @param isTemplated a chat template has written the special tokens */
-export function tokensOfPrompt({ tokenizer }: Pipe, text: string, isTemplated: boolean): number[] {
+export interface PromptText {
+  readonly text: string
+  /** The field of the request that the text came from, for errors. */
+  readonly param: string
+  /** A chat template has written the special tokens. Default: false. */
+  readonly isTemplated?: boolean
+}
+
+/**
+ * The tokens of a text, as the pipeline `text-generation` makes them.
+ *
+ * @throws {ServerError} `context_length_exceeded` for a text that is too long to be tokenised; the signal's reason if it is aborted
+ */
+export async function tokensOfPrompt(
+  pipe: Pipe,
+  { text, param, isTemplated = false }: PromptText,
+  signal: AbortSignal,
+): Promise<number[]> {
+  checkCharacters(pipe, [text.length], param)
+  await takeTurn(text.length, signal)
+  const { tokenizer } = pipe
   const isMarked = Boolean(tokenizer.add_bos_token || tokenizer.add_eos_token)
   const { input_ids } = tokenizer(text, {
     add_special_tokens: !isTemplated && isMarked,

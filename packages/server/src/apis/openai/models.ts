@@ -1,6 +1,4 @@
 /** `GET /v1/models`: the base model and its adapters, as vLLM lists them. */
-
-import { adapterNotFound } from '../../adapter-name.js'
 import type { Engine, ListedAdapter } from '../../engine.js'
 import { adapterOf, type RequestContext } from '../context.js'
 
@@ -46,7 +44,17 @@ export async function retrieveModel(c: RequestContext, engine: Engine, name: str
   c.set('api', 'models')
   const adapter = adapterOf(c, engine, name)
   if (adapter === null) return c.json(baseEntry(engine))
-  const listed = (await engine.list()).find((other) => other.name === adapter)
-  if (listed === undefined) throw adapterNotFound(name)
-  return c.json(adapterEntry(engine, listed))
+  const find = async () => (await engine.list()).find((other) => other.name === adapter)
+  let listed = await find()
+  if (listed === undefined) {
+    // Names of the hub and those of a function are listed only when they have been loaded.
+    await engine.prepare(adapter, { signal: c.get('signal') })
+    listed = await find()
+  }
+  return c.json(
+    adapterEntry(
+      engine,
+      listed ?? { name: adapter, modified: undefined, isResident: false, isPinned: false },
+    ),
+  )
 }
