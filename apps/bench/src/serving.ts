@@ -40,7 +40,7 @@ const PLANS: Readonly<Record<RunLength, Plan>> = {
     openRequests: 20,
   },
   full: {
-    rounds: 5,
+    rounds: 3,
     clients: [8, 32, 128],
     adapters: 1024,
     peftAdapters: 32,

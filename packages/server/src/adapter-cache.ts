@@ -42,6 +42,8 @@ export interface AdapterCacheOptions<R extends Resident> {
 const MAX_FAILURES = 1000
 /** Milliseconds for which a source that could not be read is not read again. */
 const RETRY_MS = 1000
+/** Most bytes of adapters that were read, but still wait for their graphs. */
+const MAX_WAITING_BYTES = 256 * 2 ** 20
 /** Most adapters that are loaded at the same time: each may take the memory of its files several times. */
 const MAX_LOADS = 16
 
@@ -217,7 +219,7 @@ export class AdapterCache<R extends Resident> {
   /** Bounds the memory of adapters that were read, but are not in the cache yet. */
   async #whileWaiting(adapter: Adapter, make: () => Promise<R>): Promise<R> {
     const bytes = sizeOf(adapter)
-    if (this.#waitingBytes > 0 && this.#waitingBytes + bytes > this.memory)
+    if (this.#waitingBytes > 0 && this.#waitingBytes + bytes > MAX_WAITING_BYTES)
       throw new ServerError('queue_full', 'too many adapters are being loaded', { retryAfter: 5 })
     this.#waitingBytes += bytes
     try {
