@@ -55,6 +55,7 @@ export function folderResolver(
     const directory = join(root, name)
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       signal.throwIfAborted()
+      const folderBefore = await statOf(directory)
       const before = await quietFilesIn(directory)
       if (before === undefined) throw adapterNotFound(name)
       if (!before.isQuiet) break
@@ -65,7 +66,8 @@ export function folderResolver(
       )
       if ('error' in outcome) await sleep(QUIET_MS)
       const after = await filesIn(directory)
-      if (after?.version !== before.version) continue
+      const folderAfter = await statOf(directory)
+      if (after?.version !== before.version || !isSame(folderBefore, folderAfter)) continue
       if ('error' in outcome) throw outcome.error
       return outcome.adapter
     }
@@ -137,19 +139,22 @@ async function quietFilesIn(directory: string): Promise<(Files & { isQuiet: bool
 
 /** Returns undefined if one of the files is missing. */
 async function filesIn(directory: string): Promise<Files | undefined> {
-  const [folder, config, model] = await Promise.all([
-    statOf(directory),
+  const [config, model] = await Promise.all([
     statOf(join(directory, CONFIG_FILE)),
     statOf(join(directory, MODEL_FILE)),
   ])
-  if (!folder || !config || !model) return undefined
+  if (!config || !model) return undefined
   const newest = (times: readonly bigint[]) => times.reduce((a, b) => Math.max(a, Number(b / 1_000_000n)), 0)
   return {
-    // The folder's own times show that it was renamed, or that a save in it has begun or ended.
-    version: [folder, config, model].map(versionOf).join(' '),
+    version: `${versionOf(config)} ${versionOf(model)}`,
     changed: newest([config.mtimeNs, config.ctimeNs, model.mtimeNs, model.ctimeNs]),
     modified: newest([config.mtimeNs, model.mtimeNs]),
   }
+}
+
+/** The folder's own times show that it was renamed, or that a save in it has begun or ended, even if the files are the old ones again. */
+function isSame(before: BigIntStats | undefined, after: BigIntStats | undefined): boolean {
+  return before !== undefined && after !== undefined && versionOf(before) === versionOf(after)
 }
 
 /** The time of the change (`ctime`) also shows contents whose older time of modification was kept, as `rsync` and `cp -p` do. */
