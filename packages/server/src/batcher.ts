@@ -15,7 +15,7 @@ export interface WaitingRun<A> {
   readonly group: object
   /** Undefined if runs of this part cannot be joined. */
   readonly joiner: RunJoiner | undefined
-  /** Runs with different texts are never joined: the sizes of the heads. */
+  /** The sizes of the heads. Runs in which they differ are never joined. */
   readonly heads: string
   readonly args: RunArguments
   /** Null is the base model. */
