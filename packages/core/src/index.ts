@@ -106,3 +106,4 @@ export { type AdamW, type AdamWOptions, type AdamWState, createAdamW, restoreAda
 export { clipGradientNorm } from './train/clip-gradient-norm.js'
 export { PAPER_SETTINGS, type PaperSettings, type PaperSettingsName } from './train/paper-settings.js'
 export { cosineSchedule, linearSchedule, type Schedule, type ScheduleOptions } from './train/schedule.js'
+export { unlessAborted } from './unless-aborted.js'

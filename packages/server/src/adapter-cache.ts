@@ -3,11 +3,10 @@
  * reference, so one that leaves the cache stays valid for the calls that have it.
  */
 import { freemem } from 'node:os'
-import { type Adapter, FourierFTError } from '@fourierft/core'
+import { type Adapter, FourierFTError, unlessAborted } from '@fourierft/core'
 import { adapterNotFound } from './adapter-name.js'
 import { invalidAdapter, ServerError } from './errors.js'
 import type { FoundAdapter, Resolver } from './resolver/resolver.js'
-import { unlessAborted } from './unless-aborted.js'
 
 /** What the cache must know of an adapter in memory. */
 export interface Resident {

@@ -4,7 +4,7 @@ import { CallSlots } from './call-slots.js'
 
 const never = new AbortController().signal
 
-/** A call that ends when it is told to. */
+/** A call that runs until `end` is called. */
 function call(slots: CallSlots, signal = never) {
   let end: () => void = () => undefined
   let hasBegun = false

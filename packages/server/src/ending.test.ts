@@ -60,7 +60,7 @@ async function openTiny() {
   }
 }
 
-/** Holds the creation of sessions until it is told to go on. */
+/** Holds the creation of sessions until `release` is called. */
 function holdOpenings(): { readonly began: () => boolean; readonly release: () => void } {
   const create = InferenceSession.create
   let release: () => void = () => undefined

@@ -121,7 +121,7 @@ describe('limits', () => {
     const { status, json } = await post(quiet(), CLASSIFY, body)
     expect([status, json.error.code]).toEqual([400, 'invalid_value'])
   })
-  test('a request that takes too long is a 504, and its work is told to end', async () => {
+  test('a request that takes too long is a 504, and its work is aborted', async () => {
     let given: AbortSignal | undefined
     const call: Engine['call'] = (_, __, { signal }) => {
       given = signal

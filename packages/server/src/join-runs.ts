@@ -137,7 +137,7 @@ export class RunJoiner {
   keyOf(feeds: Feeds): string | undefined {
     const parts: string[] = []
     const rows = this.rowsOf(feeds)
-    for (const [name, tensor] of sorted(feeds)) {
+    for (const [name, tensor] of entriesOf(feeds).sort(([a], [b]) => (a < b ? -1 : 1))) {
       if (tensor.location !== 'cpu') return undefined
       if (this.plan.batched.has(name)) {
         if (tensor.dims[0] !== rows) return undefined
@@ -154,7 +154,10 @@ export class RunJoiner {
 
   /** Returns the number of rows of a run. */
   rowsOf(feeds: Feeds): number {
-    for (const [name, { dims }] of sorted(feeds)) if (this.plan.batched.has(name)) return dims[0] ?? 1
+    for (const name of this.plan.batched) {
+      const tensor = (feeds as Record<string, Tensor | undefined>)[name]
+      if (tensor) return tensor.dims[0] ?? 1
+    }
     return 1
   }
 
@@ -170,7 +173,7 @@ export class RunJoiner {
     const [first] = runs as [Feeds]
     const { batched, padding } = this.plan
     const joined: Record<string, Tensor> = {}
-    for (const [name, tensor] of sorted(first)) {
+    for (const [name, tensor] of entriesOf(first)) {
       if (!batched.has(name)) {
         joined[name] = tensor
         continue
@@ -214,7 +217,7 @@ export class RunJoiner {
     const rows = runs.map((feeds) => this.rowsOf(feeds))
     const total = rows.reduce((sum, count) => sum + count, 0)
     const divided: Record<string, Tensor>[] = runs.map(() => ({}))
-    for (const [name, tensor] of sorted(results)) {
+    for (const [name, tensor] of entriesOf(results)) {
       const { dims, type } = tensor
       // Merged decoders leave out what they do not compute again.
       if (tensor.size === 0) {
@@ -243,8 +246,8 @@ export class RunJoiner {
   }
 }
 
-function sorted(values: Feeds | Results): [string, Tensor][] {
-  return Object.entries(values as Record<string, Tensor>).sort(([a], [b]) => (a < b ? -1 : 1))
+function entriesOf(values: Feeds | Results): [string, Tensor][] {
+  return Object.entries(values as Record<string, Tensor>)
 }
 
 function dataOf(tensor: Tensor): TensorData {

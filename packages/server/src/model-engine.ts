@@ -1,7 +1,6 @@
-/** `openEngine`: an `Engine` for a model of transformers.js. It gives each call a view of the pipeline whose runs share batches with those of other calls. */
-import { stat } from 'node:fs/promises'
+/** `createEngine`: an `Engine` for a model of transformers.js. It gives each call a view of the pipeline whose runs share batches with those of other calls. */
 import { pathToFileURL } from 'node:url'
-import type { Adapter, FloatArray, Layer } from '@fourierft/core'
+import { type Adapter, type FloatArray, type Layer, unlessAborted } from '@fourierft/core'
 import {
   type ApplicableAdapter,
   attach,
@@ -22,12 +21,12 @@ import { CallSlots } from './call-slots.js'
 import type { CallOptions, Engine, Joining, ListedAdapter, Pipe } from './engine.js'
 import { ServerError } from './errors.js'
 import { type Group, Groups } from './groups.js'
+import { isFolder } from './is-folder.js'
 import type { Metrics } from './metrics.js'
 import { probe } from './probe.js'
 import { Layouts, ResidentAdapter } from './resident-adapter.js'
 import { functionResolver } from './resolver/function.js'
 import type { FoundAdapter, Resolver } from './resolver/resolver.js'
-import { unlessAborted } from './unless-aborted.js'
 
 export interface EngineOptions {
   /** The name of the base model in the APIs. Default: the task of the pipeline. */
@@ -206,10 +205,16 @@ export class ModelEngine implements Engine {
   }
 
   get signature(): Engine['signature'] {
-    const [part, ...others] = this.#serving.parts
-    if (part === undefined || others.length > 0) return undefined
+    const part = this.#onlyPart
+    if (part === undefined) return undefined
     const { inputMetadata, outputMetadata } = part.host.signature
     return { inputs: inputMetadata, outputs: outputMetadata }
+  }
+
+  /** Undefined if the model has several sessions. */
+  get #onlyPart(): ModelPart | undefined {
+    const [part, ...others] = this.#serving.parts
+    return others.length === 0 ? part : undefined
   }
 
   async call<T>(name: string | null, work: (pipe: Pipe) => Promise<T>, { signal }: CallOptions): Promise<T> {
@@ -224,8 +229,8 @@ export class ModelEngine implements Engine {
     feeds: InferenceSession.FeedsType,
     { signal }: CallOptions,
   ): Promise<InferenceSession.ReturnType> {
-    const [part, ...others] = this.#serving.parts
-    if (part === undefined || others.length > 0)
+    const part = this.#onlyPart
+    if (part === undefined)
       throw new ServerError(
         'unsupported_task',
         'the model has several sessions, so its tensors cannot be fed directly',
@@ -295,11 +300,7 @@ export class ModelEngine implements Engine {
 
   /** Finds the source of `load`: a folder, or another name of an adapter that the resolver finds. */
   async #sourceOf(source: string, signal: AbortSignal): Promise<Resolver['find']> {
-    const isFolder = await stat(source).then(
-      (stats) => stats.isDirectory(),
-      () => false,
-    )
-    if (isFolder) return functionResolver(() => pathToFileURL(source)).find
+    if (await isFolder(source)) return functionResolver(() => pathToFileURL(source)).find
     const resolver = this.#resolver
     if (resolver && (await resolver.find(source, signal))) return (_, signal) => resolver.find(source, signal)
     throw new ServerError(

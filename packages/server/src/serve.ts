@@ -1,5 +1,4 @@
 /** `serve`: loads a model, and serves it with its adapters over HTTP. */
-import { stat } from 'node:fs/promises'
 import { basename, dirname, resolve } from 'node:path'
 // Imported before transformers.js, because it notes how models are loaded.
 import '@fourierft/transformers'
@@ -7,6 +6,7 @@ import { FourierFTError } from '@fourierft/core'
 import { AutoConfig, env, type PretrainedModelOptions, pipeline } from '@huggingface/transformers'
 import { readPooling } from './apis/openai/read-pooling.js'
 import type { Pipe } from './engine.js'
+import { isFolder } from './is-folder.js'
 import { type Logger, openLogger } from './log.js'
 import { Metrics } from './metrics.js'
 import { createEngine, type EngineOptions } from './model-engine.js'
@@ -91,13 +91,6 @@ async function resolversOf(
       ? folderResolver(adapters, given)
       : adapters && functionResolver(adapters, given)
   return [...(named ? [named] : []), ...(hub ? [hubResolver({ ...given, ...hub })] : [])]
-}
-
-function isFolder(path: string): Promise<boolean> {
-  return stat(path).then(
-    (stats) => stats.isDirectory(),
-    () => false,
-  )
 }
 
 /** Makes transformers.js load a folder. @returns the name under which it finds the model */

@@ -41,9 +41,7 @@ export type RunPart = (part: ModelPart, args: RunArguments) => Promise<Inference
 export interface Serving {
   readonly host: ModelHost
   readonly parts: readonly ModelPart[]
-  /** The pipeline, or the model if there is none. */
-  readonly pipeline: PipelineLike | PreTrainedModel
-  /** Returns a view of the pipeline for one call, whose sessions are run by `run`. */
+  /** Returns a view of the pipeline (of the model, if it has no pipeline) for one call, whose sessions are run by `run`. */
   view(run: RunPart, labels: ClassLabels | undefined): PipelineLike | PreTrainedModel
 }
 
@@ -263,7 +261,7 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> imple
 
   /** @internal What a server needs of this model, which chooses the adapters of each run itself. */
   get serving(): Serving {
-    const { model, pipeline } = this
+    const { pipeline } = this
     return {
       host: this.#host,
       parts: this.#parts,
@@ -272,7 +270,6 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> imple
         const view = this.#viewWith(run, labels ? configWithLabels(config, labels) : config)
         return pipeline ? viewOf(pipeline, { model: view }) : view
       },
-      pipeline: pipeline ?? model,
     }
   }
 }

@@ -12,6 +12,7 @@ import { adapterNotFound, FourierFTError, invalidState } from '../errors.js'
 import { type AdapterSource, type LoadAdapterOptions, loadAdapter } from '../files/load-adapter.js'
 import { savePretrained } from '../files/save-pretrained.js'
 import type { WriteOptions } from '../files/write-adapter.js'
+import { unlessAborted } from '../unless-aborted.js'
 import type { Applied, RowAdapter } from './choice.js'
 import type { AdapterHost, CallState, Ending, MatchedAdapter } from './host.js'
 
@@ -639,16 +640,6 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
     this.#queueEnd = result.catch(() => undefined)
     return result
   }
-}
-
-/** Returns a promise that also rejects with the signal's reason as soon as the signal is aborted. */
-function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const abort = () => reject(signal.reason)
-    if (signal.aborted) abort()
-    signal.addEventListener('abort', abort, { once: true })
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort))
-  })
 }
 
 function toApplied<P>({ adapter, scale }: Loaded<P>): Applied<P> {

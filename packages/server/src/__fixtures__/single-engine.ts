@@ -1,11 +1,11 @@
 /** An engine that runs one call at a time on a real pipeline. With it the APIs are tested without batches. */
+import { unlessAborted } from '@fourierft/core'
 import { fileURLToPath } from 'node:url'
 import { attach } from '@fourierft/transformers'
 import { env, LogLevel, pipeline } from '@huggingface/transformers'
 import { adapterNotFound } from '../adapter-name.js'
 import type { CallOptions, Engine, ListedAdapter, Pipe } from '../engine.js'
 import { ServerError } from '../errors.js'
-import { unlessAborted } from '../unless-aborted.js'
 
 /** Real exports of tiny models, each with `adapter-a` and `adapter-b`. */
 export const MODELS = fileURLToPath(new URL('../../../transformers/test/__fixtures__/', import.meta.url))

@@ -6,10 +6,16 @@ import type { BigIntStats, Dirent } from 'node:fs'
 import { readdir, stat } from 'node:fs/promises'
 import { join, resolve, sep } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type Adapter, CONFIG_FILE, FourierFTError, loadAdapter, MODEL_FILE } from '@fourierft/core'
+import {
+  type Adapter,
+  CONFIG_FILE,
+  FourierFTError,
+  loadAdapter,
+  MODEL_FILE,
+  unlessAborted,
+} from '@fourierft/core'
 import { adapterNotFound, isAdapterName } from '../adapter-name.js'
 import { ServerError } from '../errors.js'
-import { unlessAborted } from '../unless-aborted.js'
 import type { FoundAdapter, ListedName, Resolver } from './resolver.js'
 
 export interface FolderOptions {

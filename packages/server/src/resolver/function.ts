@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import { Adapter, type AdapterSource, type LoadAdapterOptions, loadAdapter } from '@fourierft/core'
 import type { FoundAdapter, Resolver } from './resolver.js'
 
-/** Returns the adapter of a name, or its files; undefined if there is none. It is called at each request. */
+/** Returns the adapter of a name, or its files; undefined if no adapter has the name. It is called at each request. */
 export type FindAdapter = (
   name: string,
   signal: AbortSignal,

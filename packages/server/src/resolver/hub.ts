@@ -2,12 +2,11 @@
  * `hubResolver`: adapters in repositories of the Hugging Face hub, of owners in a list. The version of a repository is the commit of its revision, which
  * the hub tells in one small request; the files are then read from this commit, so they always belong together.
  */
-import { stat } from 'node:fs/promises'
-import { loadAdapter } from '@fourierft/core'
+import { loadAdapter, unlessAborted } from '@fourierft/core'
 import * as v from 'valibot'
 import { isHubName } from '../adapter-name.js'
 import { ServerError } from '../errors.js'
-import { unlessAborted } from '../unless-aborted.js'
+import { isFolder } from '../is-folder.js'
 import { DEFAULT_MAX_BYTES } from './folder.js'
 import type { FoundAdapter, Resolver } from './resolver.js'
 
@@ -221,11 +220,7 @@ async function textOf(body: ReadableStream<Uint8Array>): Promise<string> {
 
 /** `loadAdapter` prefers a directory of the same name, but names of requests are never paths. */
 async function checkNotLocal(name: string): Promise<void> {
-  const isLocal = await stat(name).then(
-    (stats) => stats.isDirectory(),
-    () => false,
-  )
-  if (!isLocal) return
+  if (!(await isFolder(name))) return
   throw new ServerError(
     'invalid_adapter',
     `adapter '${name}': the server was started in a folder that contains a folder of this name, so the hub cannot be used for it`,

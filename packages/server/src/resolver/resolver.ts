@@ -23,7 +23,7 @@ export interface ListedName {
 
 export interface Resolver {
   /**
-   * Finds an adapter. Called at each request, so it has to be fast; concurrent calls for one name should share their work.
+   * Finds an adapter. Called at each request, so it has to be fast.
    *
    * @param name of letters, digits, `.`, `_` and `-`, with at most one `/`, which is never a path
    * @returns undefined if no adapter has the name
