@@ -1,4 +1,4 @@
-/* The FourierFT branch of a linear layer on a CUDA device: y += dW x and its gradient, queued on the caller's stream. The
+/* The FourierFT branch of linear layers on a CUDA device: y += dW x and its gradient, queued on the caller's stream. The
  * functions correspond to those of fourierft.h for a CPU, which also has one for dW.
  *
  * Tensors are row-major, contiguous, in device memory: x [tokens, d2], y and grad_y [tokens, d1], coefficients [adapters, n], scalings
@@ -22,7 +22,7 @@ extern "C" {
 
 typedef struct CUstream_st* fourierft_cuda_stream; /* cudaStream_t */
 
-/* The values of fourierft_status, and two more. */
+/* The values of fourierft_status, and three more. */
 typedef enum {
   FOURIERFT_CUDA_OK = 0,
   FOURIERFT_CUDA_INVALID_SHAPE = 1,
@@ -30,11 +30,12 @@ typedef enum {
   FOURIERFT_CUDA_OUT_OF_MEMORY = 3,
   FOURIERFT_CUDA_INVALID_ARGUMENT = 4,
   FOURIERFT_CUDA_SHARED_MEMORY = 5, /* one row of this shape does not fit a block's shared memory on this device */
-  FOURIERFT_CUDA_FAILED = 6         /* a CUDA call failed: fourierft_cuda_problem() */
+  FOURIERFT_CUDA_FAILED = 6,        /* a CUDA call failed: fourierft_cuda_problem() */
+  FOURIERFT_CUDA_INVALID_ROW = 7    /* rows in the host's memory contain an index that is not -1 ... adapters-1; nothing was queued */
 } fourierft_cuda_status;
 
 /* Increased whenever this file changes. A program that opens the library at run time compares its own value with that of the library. */
-#define FOURIERFT_CUDA_ABI_VERSION 1
+#define FOURIERFT_CUDA_ABI_VERSION 2
 FOURIERFT_CUDA_API int fourierft_cuda_abi_version(void);
 
 /* The memory of the tensors: "cuda", or "cpu" in the library that is compiled from the same source with host-shim/. */
@@ -47,36 +48,68 @@ FOURIERFT_CUDA_API const char* fourierft_cuda_problem(void);
 FOURIERFT_CUDA_API fourierft_cuda_status fourierft_cuda_device_count(int* count);
 FOURIERFT_CUDA_API fourierft_cuda_status fourierft_cuda_device(int* device);
 
-/* A plan on the current device; the arguments are those of fourierft_plan_create. Creation and destruction may wait for the device. */
+/* The kernels that compute a plan's calls. Their results differ by rounding. */
+typedef enum {
+  FOURIERFT_CUDA_KERNEL_DEFAULT = 0, /* the environment variable FOURIERFT_CUDA_KERNEL: token or tile; token if it is not set */
+  FOURIERFT_CUDA_KERNEL_TOKEN = 1,   /* one token in each block of threads */
+  FOURIERFT_CUDA_KERNEL_TILE = 2,    /* one or two tokens, by the number of tokens and the size of shared memory */
+  FOURIERFT_CUDA_KERNEL_TILE_1 = 3,  /* one token */
+  FOURIERFT_CUDA_KERNEL_TILE_2 = 4   /* two tokens */
+} fourierft_cuda_kernel;
+
+/* A plan on the current device; the other arguments are those of fourierft_plan_create. Creation and destruction may wait for the device. */
 typedef struct fourierft_cuda_plan fourierft_cuda_plan;
 FOURIERFT_CUDA_API fourierft_cuda_status fourierft_cuda_plan_create(uint32_t d1, uint32_t d2, uint32_t n, const uint32_t* rows,
-                                                                    const uint32_t* columns, fourierft_cuda_plan** plan);
+                                                                    const uint32_t* columns, fourierft_cuda_kernel kernel,
+                                                                    fourierft_cuda_plan** plan);
 FOURIERFT_CUDA_API void fourierft_cuda_plan_destroy(fourierft_cuda_plan* plan);
 
 /* Queue a copy within the device's memory, or zeros. */
 FOURIERFT_CUDA_API fourierft_cuda_status fourierft_cuda_copy(void* to, const void* from, size_t bytes, fourierft_cuda_stream stream);
 FOURIERFT_CUDA_API fourierft_cuda_status fourierft_cuda_zero(void* to, size_t bytes, fourierft_cuda_stream stream);
 
-/* The adapters of the tokens: adapter_of_row[r] in 0 ... adapters-1, or -1 for none, applies to the r-th of `rows` equal parts of the tokens
- * (`rows` divides their number). Null: the changes of all adapters are summed. The indices are in device memory and cannot be rejected: a row
- * with an index out of range becomes NaN and is left out of the gradients. */
+/* Copies from the memory of this device to the host's memory, and waits for it. */
+FOURIERFT_CUDA_API fourierft_cuda_status fourierft_cuda_read(void* to, const void* from, size_t bytes, int device);
 
-/* y += dW x. */
-FOURIERFT_CUDA_API fourierft_cuda_status fourierft_cuda_forward(const fourierft_cuda_plan* plan, const float* coefficients,
-                                                                int32_t adapters, const float* scalings, fourierft_dtype dtype,
-                                                                const void* x, int64_t tokens, const int64_t* adapter_of_row,
-                                                                int64_t rows, void* y, fourierft_cuda_stream stream);
+/* The adapters of the tokens: adapters[r] in 0 ... adapters-1, or -1 for none, applies to the r-th of `count` equal parts of the tokens (`count`
+ * divides their number). In device memory an index cannot be rejected: its tokens become NaN and are left out of the gradients. In the host's
+ * memory it is rejected before anything is queued; the library copies the rows to memory of its own, if they differ from the last rows of
+ * this stream. That copy can wait for the device. */
+typedef struct {
+  const int64_t* adapters;
+  int64_t count;
+  int32_t is_on_host;
+} fourierft_cuda_rows;
 
-/* The bytes of device memory that `backward` needs as its workspace; at most 4 KiB n. */
-FOURIERFT_CUDA_API size_t fourierft_cuda_workspace(const fourierft_cuda_plan* plan, int64_t tokens);
+/* One layer of a call. Layers of one call have the plan, x and the rows in common: query, key and value with the same entries. */
+typedef struct {
+  const float* coefficients; /* [adapters, n] */
+  const float* scalings;     /* [adapters], or null */
+  void* y;                   /* [tokens, d1], added to */
+} fourierft_cuda_branch;
 
-/* Writes grad_coefficients [adapters, n] and adds to grad_x [tokens, d2], which can be null. With a null workspace the library uses a workspace
- * of its own, which it keeps for the stream until the last plan is destroyed. A call that needs a larger one allocates it, and may wait for the
- * device. */
-FOURIERFT_CUDA_API fourierft_cuda_status fourierft_cuda_backward(const fourierft_cuda_plan* plan, const float* coefficients,
-                                                                 int32_t adapters, const float* scalings, fourierft_dtype dtype,
-                                                                 const void* x, const void* grad_y, int64_t tokens,
-                                                                 const int64_t* adapter_of_row, int64_t rows, float* grad_coefficients,
+typedef struct {
+  const float* coefficients;
+  const float* scalings;
+  const void* grad_y;       /* [tokens, d1] */
+  float* grad_coefficients; /* [adapters, n], written */
+} fourierft_cuda_gradient;
+
+/* y += dW x for each branch. Null rows: the changes of all adapters are summed. */
+FOURIERFT_CUDA_API fourierft_cuda_status fourierft_cuda_forward(const fourierft_cuda_plan* plan, const fourierft_cuda_branch* branches,
+                                                                int32_t branch_count, int32_t adapters, fourierft_dtype dtype,
+                                                                const void* x, int64_t tokens, const fourierft_cuda_rows* rows,
+                                                                fourierft_cuda_stream stream);
+
+/* The bytes of device memory that `backward` needs as its workspace; at most 4 KiB n for each branch. */
+FOURIERFT_CUDA_API size_t fourierft_cuda_workspace(const fourierft_cuda_plan* plan, int64_t tokens, int32_t branch_count);
+
+/* Writes the gradients of the coefficients and adds those of all branches to grad_x [tokens, d2], which can be null. With a null workspace the
+ * library uses a workspace of its own, which it keeps for the stream until the last plan is destroyed. A call that needs a larger one allocates
+ * it, and may wait for the device. */
+FOURIERFT_CUDA_API fourierft_cuda_status fourierft_cuda_backward(const fourierft_cuda_plan* plan, const fourierft_cuda_gradient* branches,
+                                                                 int32_t branch_count, int32_t adapters, fourierft_dtype dtype,
+                                                                 const void* x, int64_t tokens, const fourierft_cuda_rows* rows,
                                                                  void* grad_x, void* workspace, fourierft_cuda_stream stream);
 
 #ifdef __cplusplus
