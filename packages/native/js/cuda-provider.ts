@@ -61,7 +61,11 @@ export function requestsDevice(providers: readonly OnnxExecutionProvider[]): boo
 export async function cudaOptions(
   addon: Addon,
   providers: readonly OnnxExecutionProvider[],
-): Promise<{ readonly cudaLibrary?: string; readonly cudaSettings?: readonly string[] }> {
+): Promise<{
+  readonly cudaLibrary?: string
+  readonly cudaDevice?: number
+  readonly cudaSettings?: readonly string[]
+}> {
   const first = firstNonCpuProvider(providers)
   if (first === undefined) return {}
   const {
@@ -78,6 +82,7 @@ export async function cudaOptions(
     )
   return {
     cudaLibrary: path,
+    cudaDevice: Number(deviceId),
     cudaSettings: Object.entries({ deviceId, ...settings }).flatMap(([key, value]) => [
       key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`),
       typeof value === 'boolean' ? String(Number(value)) : String(value),
