@@ -104,6 +104,9 @@ export interface NativeError {
   readonly tensor?: string
 }
 
+const DOWNLOAD_FIRST = 'download it first: await tensor.getData()'
+const DISPOSE_LATER = 'dispose of tensors after their last run'
+
 /** The buffers of all tensors that a session of this file has left on its device. */
 const deviceBuffers = new WeakSet<object>()
 
@@ -139,9 +142,13 @@ class NativeHandler implements InferenceSessionHandler {
     const results = await this.#session
       .run(inputs, Object.keys(fetches), { logSeverityLevel, logVerbosityLevel, tag, onDevice })
       .catch((cause: NativeError) => {
-        const { code, message, problem = message, advice, tensor } = cause
+        const { code, message, problem = message, tensor } = cause
         if (tensor === undefined || (code !== 'INVALID_STATE' && code !== 'UNSUPPORTED')) throw cause
-        throw new FourierFTError(code, problem, { ...(advice !== undefined && { advice }), tensor, cause })
+        throw new FourierFTError(code, problem, {
+          advice: code === 'UNSUPPORTED' ? DOWNLOAD_FIRST : DISPOSE_LATER,
+          tensor,
+          cause,
+        })
       })
     return Object.fromEntries(
       Object.entries(results).map(([name, result]) => {
@@ -191,7 +198,7 @@ function inputsOf(feeds: Readonly<Record<string, Tensor>>, names: readonly strin
       throw new FourierFTError(
         'UNSUPPORTED',
         `input ${name}: expected a tensor in JavaScript's memory, or an output of a session on CUDA; received one of another runtime (${location})`,
-        { advice: 'download it first: await tensor.getData()', tensor: name, received: location },
+        { advice: DOWNLOAD_FIRST, tensor: name, received: location },
       )
     onDevice[name] = feed.gpuBuffer as unknown as OnnxDeviceTensor
   }
@@ -222,7 +229,7 @@ function checkTarget(target: Tensor, name: string): void {
 
 function disposed(subject: string, tensor: string): FourierFTError {
   return new FourierFTError('INVALID_STATE', `${subject}: the tensor was disposed`, {
-    advice: 'dispose tensors after their last run',
+    advice: DISPOSE_LATER,
     tensor,
   })
 }
