@@ -66,7 +66,7 @@ struct Session {
   std::vector<ValueInfo> inputs, outputs;
   const CudaLibrary* cuda = nullptr;  // null: the session is on the CPU
   int device = 0;                     // the number of the CUDA device
-  // The description of the device's memory. Null: the memory is the CPU's, also in a session with the library that is compiled with host-shim/.
+  // The description of the device's memory, which is the CPU's with the library that is compiled with host-shim/; null without a device.
   OwnedHandle memory{nullptr, [](Handle) {}};
   Session() { sessions++; }
   Session(const Session&) = delete;
@@ -271,10 +271,10 @@ struct Creation : Job {
     const CudaLibrary* cuda = cuda_library.empty() ? nullptr : &open_cuda_library(cuda_library);
     session->cuda = cuda;
     session->device = cuda_device;
-    if (cuda != nullptr && cuda->is_on_device()) {
-      append_cuda(options.get(), cuda_settings);
+    if (cuda != nullptr) {
+      if (cuda->is_on_device()) append_cuda(options.get(), cuda_settings);
       Handle memory = nullptr;
-      check(api.CreateMemoryInfo("Cuda", kDeviceAllocator, cuda_device, kDefaultMemory, &memory));
+      check(api.CreateMemoryInfo(cuda->is_on_device() ? "Cuda" : "Cpu", kDeviceAllocator, cuda_device, kDefaultMemory, &memory));
       session->memory = OwnedHandle(memory, api.ReleaseMemoryInfo);
     }
     check(api.AddCustomOpDomain(options.get(), operator_domain(cuda)));
@@ -381,9 +381,8 @@ struct Run : Job {
       const Handle value = is_on_device ? device_inputs[i]->value.get() : inputs[i].get();
       check(api.BindInput(binding, session->inputs[i].name.c_str(), value));
     }
-    const Handle device_memory = session->memory != nullptr ? session->memory.get() : cpu_memory();
     for (size_t i = 0; i < output_names.size(); i++)
-      check(api.BindOutputToDevice(binding, output_names[i].c_str(), is_kept(i) ? device_memory : cpu_memory()));
+      check(api.BindOutputToDevice(binding, output_names[i].c_str(), is_kept(i) ? session->memory.get() : cpu_memory()));
     check(api.RunWithBinding(session->handle, options.get(), binding));
     check(api.SynchronizeBoundOutputs(binding));
     take_bound_outputs(binding);
