@@ -1,7 +1,7 @@
 // The operators' kernel on a CUDA device. A call queues all its work on the session's stream and does not wait. The first call that needs a plan
-// or a gradient's workspace makes it, and the library copies rows that differ from those of the call before.
+// or a gradient's workspace makes it.
 //
-// `rows` and `entries` are in the CPU's memory. A call whose rows have an index out of range queues nothing.
+// `rows` and `entries` are in the CPU's memory. A call with a row that is out of range queues nothing.
 #include "onnxruntime-operator.h"
 
 namespace fourierft::onnxruntime {
