@@ -494,6 +494,11 @@ describe.skipIf(problem !== undefined)(`ONNX Runtime${problem ? ` (skipped: ${pr
             [{ name: 'cuda-host', deviceId: 'all' }],
             'expected 0 … 0; received all',
           ],
+          [
+            'a CUDA graph',
+            [{ name: 'cuda-host', enableCudaGraph: true }],
+            'enableCudaGraph of cuda-host: a graph would repeat the inputs and adapters of the first run',
+          ],
         ] as const)
       : []),
   ] as const)('rejects %s', async (_, executionProviders, message) => {
