@@ -21,6 +21,7 @@
 #include "job.h"
 #include "library.h"
 #include "onnxruntime-api.h"
+#include "onnxruntime-values.h"
 
 namespace fourierft::onnxruntime {
 
@@ -32,82 +33,10 @@ using namespace javascript;
 using javascript::check;
 using onnxruntime::check;
 
-constexpr int kVerbose = 0, kWarning = 2;                       // OrtLoggingLevel
-constexpr int kTensorValue = 1;                                 // ONNXType
-constexpr int kDeviceAllocator = 0, kArenaAllocator = 1;        // OrtAllocatorType
-constexpr int kDefaultMemory = 0;                               // OrtMemType
+constexpr int kWarning = 2;      // OrtLoggingLevel
+constexpr int kTensorValue = 1;  // ONNXType
 
 Handle environment = nullptr;
-
-using OwnedHandle = std::unique_ptr<void, void (*)(Handle)>;
-
-struct ValueInfo {
-  std::string name;
-  bool is_tensor = false;
-  int type = 0;
-  std::vector<int64_t> dims;  // -1: a dynamic dimension, which can have a name
-  std::vector<std::string> symbols;
-};
-
-std::atomic<size_t> sessions{0};
-
-// The description of the CPU's memory. One for the process: all memory outside ONNX Runtime has the same description.
-Handle cpu_memory() {
-  static const Handle memory = [] {
-    Handle created = nullptr;
-    check(api.CreateCpuMemoryInfo(kArenaAllocator, kDefaultMemory, &created));
-    return created;
-  }();
-  return memory;
-}
-
-struct Session {
-  Handle handle = nullptr;
-  std::vector<ValueInfo> inputs, outputs;
-  const CudaLibrary* cuda = nullptr;  // null: the session is on the CPU
-  int device = 0;                     // the number of the CUDA device
-  // The description of the device's memory, which is the CPU's with the library that is compiled with host-shim/; null without a device.
-  OwnedHandle memory{nullptr, [](Handle) {}};
-  Session() { sessions++; }
-  Session(const Session&) = delete;
-  Session& operator=(const Session&) = delete;
-  ~Session() {
-    if (handle != nullptr) api.ReleaseSession(handle);
-    sessions--;
-  }
-};
-
-using SharedSession = std::shared_ptr<Session>;
-
-std::atomic<size_t> device_values{0};
-
-// An output in the memory of a session's device. The session allocated it, so it lives as long as the value.
-class DeviceValue {
- public:
-  DeviceValue(OwnedHandle value, SharedSession session) : session(std::move(session)), value(std::move(value)) { device_values++; }
-  DeviceValue(const DeviceValue&) = delete;
-  DeviceValue& operator=(const DeviceValue&) = delete;
-  ~DeviceValue() { device_values--; }
-
-  const SharedSession session;
-  const OwnedHandle value;
-
-  void* data() const {
-    void* data = nullptr;
-    check(api.GetTensorMutableData(value.get(), &data));
-    return data;
-  }
-  // Whether a session computes on the device that has the value.
-  bool is_on_device_of(const Session& other) const { return session->cuda == other.cuda && session->device == other.device; }
-};
-
-using SharedDeviceValue = std::shared_ptr<const DeviceValue>;
-
-// The bits of one element of an ONNXTensorElementDataType; 0 for types that are not numbers.
-int bits_of(int type) {
-  constexpr int bits[] = {0, 32, 8, 8, 16, 16, 32, 64, 0, 8, 16, 64, 32, 64, 64, 128, 16, 8, 8, 8, 8, 4, 4};
-  return type >= 0 && type < static_cast<int>(sizeof bits / sizeof *bits) ? bits[type] : 0;
-}
 
 // ---- Sessions ----------------------------------------------------------------------------------------------------------------------
 
@@ -214,46 +143,6 @@ std::unique_lock<std::mutex> lock_until_domain_is_registered() {
   return std::unique_lock<std::mutex>(mutex);
 }
 
-// What a handle in JavaScript refers to: a session, or a value on a device. Null if the handle has been released.
-template <class T>
-struct Reference {
-  std::shared_ptr<T> shared;
-  int64_t counted_bytes = 0;  // that the garbage collector counts for the handle, which is small itself
-
-  // The collector runs earlier if it counts more bytes.
-  void count(napi_env env, int64_t bytes) {
-    int64_t total = 0;
-    if (napi_adjust_external_memory(env, bytes - counted_bytes, &total) == napi_ok) counted_bytes = bytes;
-  }
-  void drop(napi_env env) {
-    shared.reset();
-    if (counted_bytes > 0) count(env, 0);
-  }
-};
-
-// The object is released with Node's environment if not before.
-template <class T>
-napi_value handle_of(napi_env env, std::shared_ptr<T> shared, size_t bytes = 0) {
-  auto reference = std::make_unique<Reference<T>>(Reference<T>{std::move(shared)});
-  napi_value handle = nullptr;
-  const auto finalize = [](napi_env env, void* data, void*) {
-    const std::unique_ptr<Reference<T>> reference(static_cast<Reference<T>*>(data));
-    reference->drop(env);
-  };
-  check(env, napi_create_external(env, reference.get(), finalize, nullptr, &handle));
-  if (bytes > 0) reference->count(env, static_cast<int64_t>(bytes));
-  reference.release();
-  return handle;
-}
-
-template <class T>
-Reference<T>& reference_of(napi_env env, napi_value handle) {
-  if (type_of(env, handle) != napi_external) throw Failure{"expected a handle", "INVALID_OPTION"};
-  void* data = nullptr;
-  check(env, napi_get_value_external(env, handle, &data));
-  return *static_cast<Reference<T>*>(data);
-}
-
 struct Creation : Job {
   explicit Creation(OwnedHandle options) : options(std::move(options)) {}
   OwnedHandle options;
@@ -325,27 +214,6 @@ struct Creation : Job {
   }
 };
 
-// The type and the dims of a tensor.
-struct TensorShape {
-  int type = 0;
-  std::vector<int64_t> dims;
-  size_t count = 0;
-
-  explicit TensorShape(Handle value) {
-    Handle info = nullptr;
-    check(api.GetTensorTypeAndShape(value, &info));
-    const OwnedHandle owned(info, api.ReleaseTensorTypeAndShapeInfo);
-    size_t rank = 0;
-    check(api.GetTensorElementType(info, &type));
-    check(api.GetDimensionsCount(info, &rank));
-    check(api.GetTensorShapeElementCount(info, &count));
-    dims.resize(rank);
-    check(api.GetDimensions(info, dims.data(), rank));
-  }
-  // 0 for types that are not numbers.
-  size_t bytes() const { return (count * static_cast<size_t>(bits_of(type)) + 7) / 8; }
-};
-
 struct Run : Job {
   SharedSession session;
   OwnedHandle options{nullptr, [](Handle) {}};
@@ -412,7 +280,7 @@ struct Run : Job {
     void* data = nullptr;
     check(api.GetTensorMutableData(output.get(), &data));
     for (const SharedDeviceValue& input : device_inputs)
-      if (input != nullptr && input->data() == data) return std::make_shared<DeviceValue>(std::move(output), input->session);
+      if (input != nullptr && data != nullptr && input->data() == data) return std::make_shared<DeviceValue>(std::move(output), input->session);
     if (data < input_bytes.data() || data >= input_bytes.data() + input_size)
       return std::make_shared<DeviceValue>(std::move(output), session);
     const TensorShape shape(output.get());
@@ -705,8 +573,8 @@ struct CudaOpening : Job {
 
 }  // namespace
 
-size_t session_count() { return sessions; }
-size_t device_value_count() { return device_values; }
+size_t session_count() { return Session::count; }
+size_t device_value_count() { return DeviceValue::count; }
 
 napi_value open_onnxruntime(napi_env env, napi_callback_info info) {
   return guarded<1>(env, info, [&](const napi_value (&v)[1]) { return string_of(env, bind_library(text(env, v[0]))); });

@@ -85,7 +85,7 @@ export async function cudaOptions(
     typeof value === 'boolean' ? String(Number(value)) : String(value),
   ])
   // A graph repeats the first run: with the addresses of its inputs, which later runs do not have, and with its rows.
-  if (cudaSettings.some(([key, value]) => key === 'enable_cuda_graph' && value !== '0'))
+  if (cudaSettings.some(([key, value]) => key === 'enable_cuda_graph' && !/^(0|false)$/i.test(value)))
     throw unsupported(
       `executionProviders: enableCudaGraph of ${name}: a graph would repeat the inputs and adapters of the first run`,
       'leave the setting out',
