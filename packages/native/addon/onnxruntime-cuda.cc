@@ -61,7 +61,11 @@ class CudaKernel : public Kernel<fourierft_cuda_plan> {
     return plan_of(in, device, [&](uint32_t d1, uint32_t d2, uint32_t n, const uint32_t* rows, const uint32_t* columns, std::string& problem) {
       fourierft_cuda_plan* plan = nullptr;
       const fourierft_cuda_status status = cuda().plan_create(d1, d2, n, rows, columns, FOURIERFT_CUDA_KERNEL_DEFAULT, &plan);
-      if (status != FOURIERFT_CUDA_OK) problem = cuda().text_of(status);
+      // The other arguments have been checked.
+      if (status == FOURIERFT_CUDA_INVALID_ARGUMENT)
+        problem = "expected token or tile as the environment variable FOURIERFT_CUDA_KERNEL";
+      else if (status != FOURIERFT_CUDA_OK)
+        problem = cuda().text_of(status);
       return OwnedPlan<fourierft_cuda_plan>(plan, cuda().plan_destroy);
     });
   }

@@ -5,7 +5,7 @@
 import { testBackend } from '@fourierft/conformance/vitest'
 import { createAdapter, createConfig } from '@fourierft/core'
 import { Tensor } from 'onnxruntime-node'
-import { describe, expect, test, vi } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { SHAPES, twoLayers } from '../src/__fixtures__/two-layers.js'
 import { withCache } from '../src/__fixtures__/with-cache.js'
 import { createOnnxRuntimeBackend, type OnnxRuntimeBackendName } from '../src/conformance.js'
@@ -80,6 +80,26 @@ describe.skipIf(onHost !== undefined)(`cuda-host${onHost ? ` (skipped: ${onHost}
   testBackend(() => createOnnxRuntimeBackend('cuda-host'), { lacks: KNOWN_GAPS, quick: true })
   testEqualToCpu([{ name: 'cuda-host' }, 'cpu'])
   testDeviceOutputs([{ name: 'cuda-host' }, 'cpu'])
+
+  describe('with the tile kernel', () => {
+    beforeAll(() => {
+      process.env.FOURIERFT_CUDA_KERNEL = 'tile'
+    })
+    afterAll(() => {
+      delete process.env.FOURIERFT_CUDA_KERNEL
+    })
+
+    testBackend(() => createOnnxRuntimeBackend('cuda-host'), { lacks: KNOWN_GAPS, quick: true })
+    testEqualToCpu([{ name: 'cuda-host' }, 'cpu'])
+
+    test('rejects the name of another kernel', async () => {
+      process.env.FOURIERFT_CUDA_KERNEL = 'tiles'
+      await expect(mixedOutputs([{ name: 'cuda-host' }, 'cpu'])).rejects.toThrow(
+        'expected token or tile as the environment variable FOURIERFT_CUDA_KERNEL',
+      )
+      process.env.FOURIERFT_CUDA_KERNEL = 'tile'
+    })
+  })
 
   test('rejects a device that does not exist', async () => {
     const executionProviders = [{ name: 'cuda-host', deviceId: 1 }]
