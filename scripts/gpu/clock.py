@@ -94,9 +94,7 @@ class Contender:
 
 def measure(clock, contenders, samples, until: Callable[[], bool] = lambda: False):
     """Measures all contenders in turn, one sample of each in every round. Returns name -> {eager, graph, note}. `until` ends after a round."""
-    prepared = {}
-    for contender in contenders:
-        prepared[contender.name] = _prepare(clock, contender)
+    prepared = {contender.name: _prepare(clock, contender) for contender in contenders}
     for round_ in range(samples):
         for contender in contenders:
             if contender.max_samples is not None and round_ >= contender.max_samples:
@@ -105,10 +103,12 @@ def measure(clock, contenders, samples, until: Callable[[], bool] = lambda: Fals
                 variant["samples"].append(clock.seconds(variant["run"]) / variant["calls"])
         if until():
             break
-    return {
-        name: {**{variant: times_of(of["samples"]).as_json() for variant, of in found["variants"].items()}, **({"note": found["note"]} if found["note"] else {})}
-        for name, found in prepared.items()
-    }
+    result = {}
+    for name, found in prepared.items():
+        result[name] = {variant: times_of(of["samples"]).as_json() for variant, of in found["variants"].items()}
+        if found["note"]:
+            result[name]["note"] = found["note"]
+    return result
 
 
 def _prepare(clock, contender):

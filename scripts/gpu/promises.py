@@ -15,8 +15,8 @@ ON_GPU_ONLY = ["another stream", "a CUDA graph"]
 
 def all_for(library):
     """(name, check) of all promises that the memory of this library can show."""
-    checks = [("PEFT in float32", peft_in_float32), ("rows", rows), ("many rows", many_rows), ("the sum of adapters", sum_of_adapters), ("coefficients that include alpha", no_scalings),
-              ("branches", branches), ("a bad row in the host's memory", bad_host_row), ("a bad row in the device's memory", bad_device_row),
+    checks = [("PEFT in float32", peft_in_float32), ("rows", rows), ("many rows", many_rows), ("the sum of adapters", sum_of_adapters),
+              ("coefficients that include alpha", no_scalings), ("branches", branches), ("a bad row in the host's memory", bad_host_row), ("a bad row in the device's memory", bad_device_row),
               ("NaN", not_a_number), ("misaligned tensors", misaligned), ("the library's own workspace", own_workspace), ("20 equal runs", repeated),
               ("no tokens", no_tokens)]
     if library.memory == "cuda":

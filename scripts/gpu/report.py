@@ -169,8 +169,10 @@ def beside_layer(report):
                      micro(lora - frozen), f"{100 * best / frozen:.0f} %", number((frozen + best) / lora), number(peft / (frozen + best))))
     if not rows:
         return ""
-    titles = ["d", "T", "", "frozen µs", "`token` µs", "`tile` µs", "LoRA adds µs", "branch / frozen", "frozen + branch / LoRA", "PEFT FourierFT / frozen + branch"]
-    text = "bfloat16, the faster of `token` and `tile` in the last three columns. PEFT's adapters are in bfloat16 too, which is faster than its default, float32."
+    titles = ["d", "T", "", "frozen µs", "`token` µs", "`tile` µs", "LoRA adds µs", "branch / frozen", "frozen + branch / LoRA",
+              "PEFT FourierFT / frozen + branch"]
+    text = ("bfloat16, the faster of `token` and `tile` in the last three columns. PEFT's adapters are in bfloat16 too, which is faster than its default, "
+            "float32.")
     return f"{text}\n\n{markdown_table(titles, rows)}"
 
 
@@ -246,7 +248,8 @@ def table(report):
         values = [case["value"] for case in goal["cases"]]
         spread = f"{number(min(values))} … {number(max(values))}, {sum(case['met'] for case in goal['cases'])} of {len(values)} cases" if values else ""
         lines.append(f"{goal['status']:<14}{goal['goal']}{f': {spread}' if spread else ''}")
-    sizes = sorted((case for case in (report["times"] or {}).get("sizes", []) if case["mode"] != "backward"), key=lambda case: (case["mode"], case["d"], case["tokens"]))
+    sizes = sorted((case for case in (report["times"] or {}).get("sizes", []) if case["mode"] != "backward"),
+                   key=lambda case: (case["mode"], case["d"], case["tokens"]))
     names = ["token bfloat16", "tile bfloat16", "frozen bfloat16", "LoRA bfloat16", "PEFT FourierFT bfloat16"]
     if sizes:
         lines.append(f"{'µs':<10}{'d':>6}{'T':>6}" + "".join(f"{name.removesuffix(' bfloat16'):>16}" for name in names))
@@ -254,7 +257,8 @@ def table(report):
                   for case in sizes]
     if report["host"]:
         lines.append("the CPU ran the kernels: this says nothing about a GPU")
-    lines.append("all numbers are right" if report["verdict"] == "right" else f"NOT RIGHT: {', '.join(step['name'] for step in report['steps'] if step['fatal'])}")
+    wrong_steps = ", ".join(step["name"] for step in report["steps"] if step["fatal"])
+    lines.append("all numbers are right" if report["verdict"] == "right" else f"NOT RIGHT: {wrong_steps}")
     return "\n".join(lines)
 
 
