@@ -5,7 +5,9 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -14,12 +16,28 @@
 #include <vector>
 
 #include "../src/kernel.h"
-#include "kernels.cuh"
+#include "branch-kernels.cuh"
+#include "reduce-kernel.cuh"
+
+namespace fourierft::cuda {
+
+// A kernel for a number of tokens in each block.
+struct Kernel {
+  int tokens;
+  void (*forward)(Call);
+  void (*backward)(Call);
+};
+
+template <int G, bool kIsFused>
+constexpr Kernel kKernel{G, forward_kernel<G, kIsFused>, backward_kernel<G, kIsFused>};
+
+}  // namespace fourierft::cuda
 
 struct fourierft_cuda_plan {
   fourierft::cuda::DevicePlan plan;
-  fourierft::cuda::SharedLayout shared;
-  int threads, d1, d2;
+  const fourierft::cuda::Kernel* one_token;   // or null: two tokens always
+  const fourierft::cuda::Kernel* two_tokens;  // or null: one token always
+  int threads, d1, d2, max_shared_bytes, multiprocessors;
   void* memory;
 };
 
@@ -32,7 +50,7 @@ using fourierft::Terms;
 using fourierft::Transform;
 
 // The number of tokens whose products are in the workspace at a time. It is constant, so the order of the gradient's sums is also constant.
-constexpr int64_t kTokensPerChunk = 1024;
+constexpr int64_t kTokensPerChunk = 2048;
 
 thread_local cudaError_t problem = cudaSuccess;
 
@@ -76,21 +94,39 @@ std::vector<float2> complex_numbers(const std::vector<float>& values) {
   return result;
 }
 
+// Frequencies j and N - j of a half-length transform: their positions and slots (-1: not used). j = 0 has no second point, but frequency N = d/2
+// has its second slot. The point j = N/2 is its own partner. Without a half length there is one frequency for each point.
+struct Points {
+  int a, b;
+  float cos, sin;
+  int slot_a, slot_b;
+};
+
+std::vector<Points> points_of(const Side& side) {
+  const std::vector<int>& position = side.transform.position;
+  const int n = side.transform.n;
+  std::vector<int> slot_of(static_cast<size_t>(n) + 1, -1);
+  for (size_t slot = 0; slot < side.frequencies.size(); slot++) slot_of[static_cast<size_t>(side.frequencies[slot])] = static_cast<int>(slot);
+  std::vector<Points> points;
+  for (int j = 0; j < n; j++) {
+    if (!side.is_half_length) {
+      points.push_back({position[j], -1, 0, 0, slot_of[j], -1});
+    } else if (2 * j <= n) {
+      const fourierft::Pack& pack = side.packs[position[j]];  // has e(j/d)
+      points.push_back({position[j], j == 0 ? -1 : position[n - j], pack.cos, pack.sin, slot_of[j], 2 * j == n ? -1 : slot_of[n - j]});
+    }
+  }
+  return points;
+}
+
 int length_of(const Transform& transform) { return transform.inner.empty() ? transform.n : transform.inner.front().n; }
 
-// The fields of a side that `shared_layout` reads.
-DeviceSide sizes_of(const Side& side) {
-  DeviceSide result{};
+void lay_out(const Side& side, bool is_fused, DeviceSide& result, Layout& layout) {
   result.d = side.d;
   result.is_half_length = side.is_half_length;
   result.n = side.transform.n;
   result.length = length_of(side.transform);
   result.used = static_cast<int>(side.frequencies.size());
-  return result;
-}
-
-void lay_out(const Side& side, DeviceSide& result, Layout& layout) {
-  result = sizes_of(side);
   const Transform& transform = side.transform;
   const bool bluestein = !transform.inner.empty();
   const auto& stages = bluestein ? transform.inner.front().stages : transform.stages;
@@ -111,35 +147,52 @@ void lay_out(const Side& side, DeviceSide& result, Layout& layout) {
     layout.add(result.chirp, complex_numbers(transform.chirp));
     layout.add(result.chirp_spectrum, complex_numbers(transform.chirp_spectrum));
   }
-  result.zero = result.nyquist = -1;
-  for (int slot = 0; slot < result.used; slot++) {
-    if (side.frequencies[slot] == 0) result.zero = slot;
-    if (2 * side.frequencies[slot] == side.d) result.nyquist = slot;
-  }
-  std::vector<Pair> splits, packs(static_cast<size_t>(result.n), Pair{result.used, result.used, 0, 0});
-  for (const fourierft::Split& split : side.splits) splits.push_back({split.a, split.b, split.cos, split.sin});
-  for (const fourierft::Pack& pack : side.packs) packs[pack.position] = {pack.a, pack.b, pack.cos, pack.sin};
+  // A row whose transform has one stage only is too short to be worth another path.
+  result.fuses_rows = is_fused && !bluestein && side.is_half_length && stages.size() > 1 && (stages.front().radix <= 8 || stages.front().radix == 16);
+  std::vector<DeviceSplit> splits;
+  for (const Points& points : points_of(side))
+    if (points.slot_a >= 0 || points.slot_b >= 0)
+      splits.push_back({points.a, points.b < 0 ? points.a : points.b, points.cos, points.sin, points.slot_a, points.slot_b});
+  result.split_count = static_cast<int>(splits.size());
   layout.add(result.splits, splits);
-  layout.add(result.packs, packs);
 }
 
 // The slot of a term, or ~slot if the term is the conjugate of the slot.
 int slot_with_sign(const fourierft::Term& term) { return term.sign < 0 ? ~(term.real / 2) : term.real / 2; }
 
-void lay_out(const Terms& terms, DeviceTerms& result, Layout& layout) {
+// `side`: of the slots that the terms are summed into.
+void lay_out(const Terms& terms, const Side& side, DeviceTerms& result, Layout& layout) {
+  const auto count = [&](int slot) { return slot < 0 ? 0 : terms.start[slot + 1] - terms.start[slot]; };
+  std::vector<Points> points = points_of(side);
+  std::stable_sort(points.begin(), points.end(), [&](const Points& p, const Points& q) {
+    return std::make_pair(count(p.slot_a), count(p.slot_b)) > std::make_pair(count(q.slot_a), count(q.slot_b));
+  });
+  // Points without terms come last.
+  std::stable_partition(points.begin(), points.end(), [&](const Points& p) { return count(p.slot_a) + count(p.slot_b) > 0; });
   std::vector<DeviceTerm> device_terms;
-  for (const fourierft::Term& term : terms.terms) device_terms.push_back({slot_with_sign(term), term.entry});
+  std::vector<DeviceJoin> joins;
+  const auto append = [&](int slot) {
+    for (int t = slot < 0 ? 0 : terms.start[slot]; slot >= 0 && t < terms.start[slot + 1]; t++)
+      device_terms.push_back({slot_with_sign(terms.terms[t]), terms.terms[t].entry});
+    return static_cast<int>(device_terms.size());
+  };
+  for (const Points& p : points) {
+    const int first = static_cast<int>(device_terms.size()), middle = append(p.slot_a), end = append(p.slot_b);
+    joins.push_back({p.a, p.b, p.cos, p.sin, first, middle, end});
+    if (end > first) result.active_count++;
+  }
+  result.join_count = static_cast<int>(joins.size());
   layout.add(result.terms, device_terms);
-  layout.add(result.start, terms.start);
+  layout.add(result.joins, joins);
 }
 
-void lay_out(const Plan& plan, DevicePlan& result, Layout& layout) {
+void lay_out(const Plan& plan, bool is_fused, DevicePlan& result, Layout& layout) {
   result = DevicePlan{};
   result.n = plan.n;
-  lay_out(plan.in, result.in, layout);
-  lay_out(plan.out, result.out, layout);
-  lay_out(plan.by_row, result.by_row, layout);
-  lay_out(plan.by_column, result.by_column, layout);
+  lay_out(plan.in, is_fused, result.in, layout);
+  lay_out(plan.out, is_fused, result.out, layout);
+  lay_out(plan.by_row, plan.out, result.by_row, layout);
+  lay_out(plan.by_column, plan.in, result.by_column, layout);
   std::vector<DeviceEntry> entries(static_cast<size_t>(plan.n));
   const Terms& terms = plan.by_row;
   for (int slot = 0; slot + 1 < static_cast<int>(terms.start.size()); slot++)
@@ -150,34 +203,86 @@ void lay_out(const Plan& plan, DevicePlan& result, Layout& layout) {
   layout.add(result.entries, entries);
 }
 
-size_t shared_bytes(const SharedLayout& shared) { return static_cast<size_t>(shared.total) * sizeof(float2); }
-
-// About one thread for each butterfly of radix 4 to 8.
-int thread_count(const DevicePlan& plan) {
-  const int length = std::max(plan.in.length, plan.out.length);
-  return length <= 256 ? 64 : length <= 1024 ? 128 : length <= 4096 ? 256 : kMaxThreads;
+size_t shared_bytes(const SharedLayout& shared, const Kernel& kernel) {
+  return (static_cast<size_t>(shared.token) * static_cast<size_t>(kernel.tokens) + static_cast<size_t>(shared.staged)) * sizeof(float2);
 }
 
-template <class Call>
-fourierft_cuda_status launch(void (*kernel)(Call), Call call, dim3 grid, int threads, size_t shared, cudaStream_t stream) {
-  void* arguments[] = {&call};
+// Token kernel: about one thread for each butterfly of radix 4 to 8. Fused kernel: one for each butterfly of the first stage.
+int thread_count(const DevicePlan& plan, bool is_fused) {
+  if (!is_fused) {
+    const int length = std::max(plan.in.length, plan.out.length);
+    return length <= 256 ? 64 : length <= 1024 ? 128 : length <= 4096 ? 256 : kMaxThreads<false>;
+  }
+  const auto butterflies = [](const DeviceSide& side) { return side.stage_count == 0 ? 1 : side.length / side.stages[0].radix; };
+  const int threads = std::max(butterflies(plan.in), butterflies(plan.out));
+  return std::min((std::max(threads, 64) + 31) / 32 * 32, kMaxThreads<true>);
+}
+
+template <class Argument>
+fourierft_cuda_status launch(void (*kernel)(Argument), const Argument& argument, dim3 grid, int threads, size_t shared, cudaStream_t stream) {
+  void* arguments[] = {const_cast<Argument*>(&argument)};
   return checked(cudaLaunchKernel(kernel, grid, dim3(threads), arguments, shared, stream));
 }
 
-bool valid_arguments(const fourierft_cuda_plan* plan, const float* coefficients, int32_t adapters, fourierft_dtype dtype, int64_t tokens,
-            const int64_t* adapter_of_row, int64_t rows) {
+// Checks the arguments that a forward and a backward call have in common.
+fourierft_cuda_status check_call(const fourierft_cuda_plan* plan, const void* branches, int32_t branch_count, int32_t adapters, fourierft_dtype dtype,
+                                 int64_t tokens, const fourierft_cuda_rows* rows) {
   // A grid has at most 2^31 - 1 blocks in x and 65535 in y.
-  if (plan == nullptr || adapters < 0 || adapters > 65535 || tokens < 0 || tokens > INT32_MAX) return false;
-  if (dtype < FOURIERFT_FLOAT32 || dtype > FOURIERFT_BFLOAT16) return false;
-  if (adapters > 0 && coefficients == nullptr) return false;
-  return adapter_of_row == nullptr || tokens == 0 || (rows > 0 && tokens % rows == 0);
+  if (plan == nullptr || branch_count < 0 || (branch_count > 0 && branches == nullptr) || adapters < 0 || adapters > 65535 || tokens < 0 ||
+      tokens > INT32_MAX || dtype < FOURIERFT_FLOAT32 || dtype > FOURIERFT_BFLOAT16)
+    return FOURIERFT_CUDA_INVALID_ARGUMENT;
+  if (rows == nullptr || tokens == 0) return FOURIERFT_CUDA_OK;
+  if (rows->adapters == nullptr || rows->count <= 0 || tokens % rows->count != 0) return FOURIERFT_CUDA_INVALID_ARGUMENT;
+  for (int64_t r = 0; rows->is_on_host && adapters > 0 && r < rows->count; r++)
+    if (rows->adapters[r] < -1 || rows->adapters[r] >= adapters) return FOURIERFT_CUDA_INVALID_ROW;
+  return FOURIERFT_CUDA_OK;
 }
 
-Adapters adapters_of(const fourierft_cuda_plan* plan, const float* coefficients, int32_t adapters, const float* scalings, int64_t tokens,
-                     const int64_t* adapter_of_row, int64_t rows) {
-  const double area = static_cast<double>(plan->d1) * plan->d2;
-  return {coefficients, scalings, static_cast<float>(1 / area), adapters, adapter_of_row,
-          adapter_of_row == nullptr || tokens == 0 ? 1 : tokens / rows};
+bool is_aligned(const void* pointer, fourierft_dtype dtype) {
+  return reinterpret_cast<uintptr_t>(pointer) % (dtype == FOURIERFT_FLOAT32 ? 8 : 4) == 0;
+}
+
+// The part of a call that does not depend on its branches.
+Call make_call(const fourierft_cuda_plan* plan, int32_t adapters, fourierft_dtype dtype, const void* x, int64_t tokens, const fourierft_cuda_rows* rows) {
+  Call call{};
+  call.plan = plan->plan;
+  call.adapters.count = adapters;
+  call.adapters.inverse_area = static_cast<float>(1 / (static_cast<double>(plan->d1) * plan->d2));
+  call.adapters.tokens_per_row = rows == nullptr || tokens == 0 ? 1 : static_cast<unsigned>(tokens / rows->count);
+  if (rows != nullptr && !rows->is_on_host) call.adapters.adapter_of_row = rows->adapters;
+  call.dtype = dtype;
+  call.is_paired = is_aligned(x, dtype);
+  call.x = x;
+  return call;
+}
+
+// Rows in the host's memory are passed as arguments, so nothing is copied, and a CUDA graph keeps them.
+void set_inline_rows(Adapters& adapters, const fourierft_cuda_rows* rows, int64_t first_token, int64_t tokens) {
+  if (rows == nullptr || !rows->is_on_host || tokens == 0) return;
+  const int64_t first = first_token / adapters.tokens_per_row, end = (first_token + tokens - 1) / adapters.tokens_per_row + 1;
+  adapters.first_inline_row = static_cast<int>(first);
+  adapters.inline_count = static_cast<int>(end - first);
+  for (int64_t r = first; r < end; r++) adapters.inline_rows[r - first] = static_cast<int32_t>(rows->adapters[r]);
+}
+
+// The number of tokens of a launch: all of them, or those of so many rows as it takes; in whole blocks.
+int64_t tokens_at_once(const Adapters& adapters, const fourierft_cuda_rows* rows, int64_t limit, const Kernel& kernel) {
+  if (rows == nullptr || !rows->is_on_host) return limit;
+  const int64_t of_rows = static_cast<int64_t>(kMaxInlineRows) * adapters.tokens_per_row;
+  return std::min(limit, rows->count <= kMaxInlineRows ? limit : of_rows / kernel.tokens * kernel.tokens);
+}
+
+// One token in each block as long as all of them run at once, because a block's time decides then.
+const Kernel& kernel_for(const fourierft_cuda_plan* plan, int64_t tokens) {
+  if (plan->two_tokens == nullptr) return *plan->one_token;
+  return plan->one_token == nullptr || tokens > plan->multiprocessors ? *plan->two_tokens : *plan->one_token;
+}
+
+dim3 blocks_of(int64_t tokens, const Kernel& kernel) { return dim3(static_cast<unsigned>((tokens - 1) / kernel.tokens + 1)); }
+
+// How many branches one backward launch computes.
+int branches_at_once(const fourierft_cuda_plan* plan, const Kernel& kernel) {
+  return shared_bytes(shared_layout(plan->plan, true, true), kernel) <= static_cast<size_t>(plan->max_shared_bytes) ? kMaxBranches : 1;
 }
 
 // The workspaces of all streams. Work on one stream runs in order, so all calls on a stream can share one workspace if each queues its work
@@ -188,14 +293,18 @@ class Workspaces {
   template <class Queue>
   fourierft_cuda_status use(cudaStream_t stream, size_t bytes, const Queue& queue) {
     int device = 0;
-    const fourierft_cuda_status status = checked(cudaGetDevice(&device));
+    // A graph would keep the address of memory that a later call can free, and nothing can be allocated while it is captured.
+    cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
+    fourierft_cuda_status status = checked(cudaStreamIsCapturing(stream, &capture));
+    if (status == FOURIERFT_CUDA_OK && capture != cudaStreamCaptureStatusNone) return FOURIERFT_CUDA_INVALID_ARGUMENT;
+    if (status == FOURIERFT_CUDA_OK) status = checked(cudaGetDevice(&device));
     if (status != FOURIERFT_CUDA_OK) return status;
     std::lock_guard<std::mutex> lock(mutex_);
     Workspace& workspace = workspaces_by_stream_[{device, stream}];
     if (workspace.bytes < bytes) {
       cudaFree(workspace.memory);  // waits for the queued work
       workspace = Workspace{};
-      const fourierft_cuda_status status = checked(cudaMalloc(&workspace.memory, bytes));
+      status = checked(cudaMalloc(&workspace.memory, bytes));
       if (status != FOURIERFT_CUDA_OK) return status;
       workspace.bytes = bytes;
     }
@@ -227,23 +336,45 @@ Workspaces& workspaces() {
   return *shared;
 }
 
-fourierft_cuda_status upload_plan(const Plan& plan, fourierft_cuda_plan** device_plan) {
-  int device = 0, max_shared_bytes = 0;
-  fourierft_cuda_status status = checked(cudaGetDevice(&device));
-  if (status == FOURIERFT_CUDA_OK) status = checked(cudaDeviceGetAttribute(&max_shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+// Every plan's kernels may use all of a block's shared memory on this device: all plans share this attribute. This also loads the kernels, which
+// cannot be done while a graph is captured.
+fourierft_cuda_status allow_shared_memory(const Kernel& kernel, int max_shared_bytes) {
+  const fourierft_cuda_status status = checked(cudaFuncSetAttribute(kernel.forward, cudaFuncAttributeMaxDynamicSharedMemorySize, max_shared_bytes));
   if (status != FOURIERFT_CUDA_OK) return status;
-  const SharedLayout shared = shared_layout(sizes_of(plan.in), sizes_of(plan.out));
-  if (shared_bytes(shared) > static_cast<size_t>(max_shared_bytes)) return FOURIERFT_CUDA_SHARED_MEMORY;
-  // All plans share the kernel's attribute, so it is set to the limit of the device, not to the size that this plan needs.
-  status = checked(cudaFuncSetAttribute(forward_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, max_shared_bytes));
-  if (status == FOURIERFT_CUDA_OK)
-    status = checked(cudaFuncSetAttribute(backward_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, max_shared_bytes));
-  if (status != FOURIERFT_CUDA_OK) return status;
+  return checked(cudaFuncSetAttribute(kernel.backward, cudaFuncAttributeMaxDynamicSharedMemorySize, max_shared_bytes));
+}
+
+// Returns false for a name that is not a kernel's.
+bool read_default_kernel(fourierft_cuda_kernel& kernel) {
+  const char* name = std::getenv("FOURIERFT_CUDA_KERNEL");
+  kernel = name != nullptr && std::strcmp(name, "tile") == 0 ? FOURIERFT_CUDA_KERNEL_TILE : FOURIERFT_CUDA_KERNEL_TOKEN;
+  return name == nullptr || std::strcmp(name, "tile") == 0 || std::strcmp(name, "token") == 0;
+}
+
+fourierft_cuda_status upload_plan(const Plan& plan, fourierft_cuda_kernel kernel, fourierft_cuda_plan** device_plan) {
+  int device = 0;
   auto result = std::make_unique<fourierft_cuda_plan>();
+  fourierft_cuda_status status = checked(cudaGetDevice(&device));
+  if (status == FOURIERFT_CUDA_OK)
+    status = checked(cudaDeviceGetAttribute(&result->max_shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+  if (status == FOURIERFT_CUDA_OK) status = checked(cudaDeviceGetAttribute(&result->multiprocessors, cudaDevAttrMultiProcessorCount, device));
+  if (status != FOURIERFT_CUDA_OK) return status;
+  const bool is_fused = kernel != FOURIERFT_CUDA_KERNEL_TOKEN;
+  if (kernel != FOURIERFT_CUDA_KERNEL_TILE_2) result->one_token = is_fused ? &kKernel<1, true> : &kKernel<1, false>;
+  if (kernel == FOURIERFT_CUDA_KERNEL_TILE || kernel == FOURIERFT_CUDA_KERNEL_TILE_2) result->two_tokens = &kKernel<2, true>;
   Layout layout;
-  lay_out(plan, result->plan, layout);
-  result->shared = shared;
-  result->threads = thread_count(result->plan);
+  lay_out(plan, is_fused, result->plan, layout);
+  result->threads = thread_count(result->plan, is_fused);
+  const SharedLayout shared = shared_layout(result->plan, true, false);
+  for (const Kernel** candidate : {&result->one_token, &result->two_tokens}) {
+    if (*candidate == nullptr) continue;
+    if (shared_bytes(shared, **candidate) > static_cast<size_t>(result->max_shared_bytes))
+      *candidate = nullptr;
+    else
+      status = allow_shared_memory(**candidate, result->max_shared_bytes);
+    if (status != FOURIERFT_CUDA_OK) return status;
+  }
+  if (result->one_token == nullptr && result->two_tokens == nullptr) return FOURIERFT_CUDA_SHARED_MEMORY;
   result->d1 = plan.d1;
   result->d2 = plan.d2;
   status = checked(cudaMalloc(&result->memory, layout.bytes().size()));
@@ -284,14 +415,15 @@ fourierft_cuda_status fourierft_cuda_device(int* device) {
 }
 
 fourierft_cuda_status fourierft_cuda_plan_create(uint32_t d1, uint32_t d2, uint32_t n, const uint32_t* rows, const uint32_t* columns,
-                                                 fourierft_cuda_plan** device_plan) {
-  if (device_plan == nullptr) return FOURIERFT_CUDA_INVALID_ARGUMENT;
-  fourierft_plan* created = nullptr;
-  const fourierft_status status = fourierft_plan_create(d1, d2, n, rows, columns, &created);
+                                                 fourierft_cuda_kernel kernel, fourierft_cuda_plan** device_plan) {
+  if (device_plan == nullptr || kernel < FOURIERFT_CUDA_KERNEL_DEFAULT || kernel > FOURIERFT_CUDA_KERNEL_TILE_2) return FOURIERFT_CUDA_INVALID_ARGUMENT;
+  if (kernel == FOURIERFT_CUDA_KERNEL_DEFAULT && !read_default_kernel(kernel)) return FOURIERFT_CUDA_INVALID_ARGUMENT;
+  const fourierft_status status = fourierft_plan_check(d1, d2, n, rows, columns);
   if (status != FOURIERFT_OK) return static_cast<fourierft_cuda_status>(status);
-  const std::unique_ptr<fourierft_plan, void (*)(fourierft_plan*)> plan(created, fourierft_plan_destroy);
   try {
-    return upload_plan(plan->plan, device_plan);
+    const auto radices = kernel == FOURIERFT_CUDA_KERNEL_TOKEN ? fourierft::Radices::cpu : fourierft::Radices::few_stages;
+    const Plan plan(static_cast<int>(d1), static_cast<int>(d2), static_cast<int>(n), rows, columns, radices);
+    return upload_plan(plan, kernel, device_plan);
   } catch (const std::bad_alloc&) {
     return FOURIERFT_CUDA_OUT_OF_MEMORY;
   }
@@ -315,48 +447,103 @@ fourierft_cuda_status fourierft_cuda_zero(void* to, size_t bytes, fourierft_cuda
   return to == nullptr ? FOURIERFT_CUDA_INVALID_ARGUMENT : checked(cudaMemsetAsync(to, 0, bytes, stream));
 }
 
-fourierft_cuda_status fourierft_cuda_forward(const fourierft_cuda_plan* plan, const float* coefficients, int32_t adapters,
-                                             const float* scalings, fourierft_dtype dtype, const void* x, int64_t tokens,
-                                             const int64_t* adapter_of_row, int64_t rows, void* y, fourierft_cuda_stream stream) {
-  if (!valid_arguments(plan, coefficients, adapters, dtype, tokens, adapter_of_row, rows)) return FOURIERFT_CUDA_INVALID_ARGUMENT;
-  if (tokens == 0 || adapters == 0) return FOURIERFT_CUDA_OK;
-  if (x == nullptr || y == nullptr) return FOURIERFT_CUDA_INVALID_ARGUMENT;
-  const Forward call{plan->plan, adapters_of(plan, coefficients, adapters, scalings, tokens, adapter_of_row, rows), plan->shared, dtype, x, y};
-  return launch(forward_kernel, call, dim3(static_cast<unsigned>(tokens)), plan->threads, shared_bytes(plan->shared), stream);
+fourierft_cuda_status fourierft_cuda_read(void* to, const void* from, size_t bytes, int device) {
+  if (bytes == 0) return FOURIERFT_CUDA_OK;
+  if (to == nullptr || from == nullptr) return FOURIERFT_CUDA_INVALID_ARGUMENT;
+  int current = 0;
+  fourierft_cuda_status status = checked(cudaGetDevice(&current));
+  if (status == FOURIERFT_CUDA_OK && current != device) status = checked(cudaSetDevice(device));
+  if (status != FOURIERFT_CUDA_OK) return status;
+  status = checked(cudaMemcpy(to, from, bytes, cudaMemcpyDeviceToHost));
+  if (current == device) return status;
+  const fourierft_cuda_status restored = checked(cudaSetDevice(current));
+  return status == FOURIERFT_CUDA_OK ? restored : status;
 }
 
-size_t fourierft_cuda_workspace(const fourierft_cuda_plan* plan, int64_t tokens) {
-  if (plan == nullptr || tokens <= 0) return 0;
-  return static_cast<size_t>(std::min(tokens, kTokensPerChunk)) * static_cast<size_t>(plan->plan.n) * sizeof(float);
+fourierft_cuda_status fourierft_cuda_forward(const fourierft_cuda_plan* plan, const fourierft_cuda_branch* branches, int32_t branch_count,
+                                             int32_t adapters, fourierft_dtype dtype, const void* x, int64_t tokens,
+                                             const fourierft_cuda_rows* rows, fourierft_cuda_stream stream) {
+  const fourierft_cuda_status status = check_call(plan, branches, branch_count, adapters, dtype, tokens, rows);
+  if (status != FOURIERFT_CUDA_OK) return status;
+  if (tokens == 0 || adapters == 0 || branch_count == 0) return FOURIERFT_CUDA_OK;
+  if (x == nullptr) return FOURIERFT_CUDA_INVALID_ARGUMENT;
+  Call call = make_call(plan, adapters, dtype, x, tokens, rows);
+  for (int b = 0; b < branch_count; b++) {
+    if (branches[b].coefficients == nullptr || branches[b].y == nullptr) return FOURIERFT_CUDA_INVALID_ARGUMENT;
+    call.is_paired = call.is_paired && is_aligned(branches[b].y, dtype);
+  }
+  const Kernel& kernel = kernel_for(plan, tokens);
+  call.shared = shared_layout(plan->plan, false, false);
+  const int64_t at_once = tokens_at_once(call.adapters, rows, tokens, kernel);
+  for (int first_branch = 0; first_branch < branch_count; first_branch += kMaxBranches) {
+    call.branch_count = std::min(branch_count - first_branch, kMaxBranches);
+    for (int b = 0; b < call.branch_count; b++) {
+      const fourierft_cuda_branch& branch = branches[first_branch + b];
+      call.branches[b] = {branch.coefficients, branch.scalings, nullptr, branch.y, nullptr, nullptr};
+    }
+    for (call.first_token = 0; call.first_token < tokens; call.first_token += at_once) {
+      call.tokens = std::min(at_once, tokens - call.first_token);
+      set_inline_rows(call.adapters, rows, call.first_token, call.tokens);
+      const fourierft_cuda_status queued = launch(kernel.forward, call, blocks_of(call.tokens, kernel), plan->threads, shared_bytes(call.shared, kernel), stream);
+      if (queued != FOURIERFT_CUDA_OK) return queued;
+    }
+  }
+  return FOURIERFT_CUDA_OK;
 }
 
-fourierft_cuda_status fourierft_cuda_backward(const fourierft_cuda_plan* plan, const float* coefficients, int32_t adapters,
-                                              const float* scalings, fourierft_dtype dtype, const void* x, const void* grad_y,
-                                              int64_t tokens, const int64_t* adapter_of_row, int64_t rows, float* grad_coefficients,
-                                              void* grad_x, void* workspace, fourierft_cuda_stream stream) {
-  if (!valid_arguments(plan, coefficients, adapters, dtype, tokens, adapter_of_row, rows)) return FOURIERFT_CUDA_INVALID_ARGUMENT;
-  if (adapters == 0) return FOURIERFT_CUDA_OK;
-  if (grad_coefficients == nullptr || (tokens > 0 && (x == nullptr || grad_y == nullptr))) return FOURIERFT_CUDA_INVALID_ARGUMENT;
+size_t fourierft_cuda_workspace(const fourierft_cuda_plan* plan, int64_t tokens, int32_t branch_count) {
+  if (plan == nullptr || tokens <= 0 || branch_count <= 0) return 0;
+  return static_cast<size_t>(std::min(branch_count, kMaxBranches)) * static_cast<size_t>(std::min(tokens, kTokensPerChunk)) *
+         static_cast<size_t>(plan->plan.n) * sizeof(float);
+}
+
+fourierft_cuda_status fourierft_cuda_backward(const fourierft_cuda_plan* plan, const fourierft_cuda_gradient* branches, int32_t branch_count,
+                                              int32_t adapters, fourierft_dtype dtype, const void* x, int64_t tokens,
+                                              const fourierft_cuda_rows* rows, void* grad_x, void* workspace, fourierft_cuda_stream stream) {
+  const fourierft_cuda_status status = check_call(plan, branches, branch_count, adapters, dtype, tokens, rows);
+  if (status != FOURIERFT_CUDA_OK) return status;
+  if (adapters == 0 || branch_count == 0) return FOURIERFT_CUDA_OK;
+  if (tokens > 0 && x == nullptr) return FOURIERFT_CUDA_INVALID_ARGUMENT;
   if (workspace == nullptr && tokens > 0)
-    return workspaces().use(stream, fourierft_cuda_workspace(plan, tokens), [&](void* memory) {
-      return fourierft_cuda_backward(plan, coefficients, adapters, scalings, dtype, x, grad_y, tokens, adapter_of_row, rows,
-                                     grad_coefficients, grad_x, memory, stream);
+    return workspaces().use(stream, fourierft_cuda_workspace(plan, tokens, branch_count), [&](void* memory) {
+      return fourierft_cuda_backward(plan, branches, branch_count, adapters, dtype, x, tokens, rows, grad_x, memory, stream);
     });
-  Backward call{plan->plan, adapters_of(plan, coefficients, adapters, scalings, tokens, adapter_of_row, rows), plan->shared, dtype, 0, x,
-                grad_y, static_cast<float*>(workspace), grad_x};
-  Reduce reduce{call.adapters, plan->plan.n, 0, 0, call.products, grad_coefficients};
-  const dim3 reduce_grid(static_cast<unsigned>((reduce.n - 1) / kEntriesPerBlock + 1), static_cast<unsigned>(adapters));
-  const int reduce_threads = kEntriesPerBlock * kTokenLanes;
-  // Runs once even without tokens: the gradient is then written as zeros.
-  for (int64_t first = 0; first == 0 || first < tokens; first += kTokensPerChunk) {
-    const int count = static_cast<int>(std::min(kTokensPerChunk, tokens - first));
-    call.first_token = reduce.first_token = first;
-    reduce.tokens = count;
-    fourierft_cuda_status status = FOURIERFT_CUDA_OK;
-    if (count > 0) status = launch(backward_kernel, call, dim3(static_cast<unsigned>(count)), plan->threads, shared_bytes(plan->shared), stream);
-    if (status == FOURIERFT_CUDA_OK)
-      status = launch(reduce_kernel, reduce, reduce_grid, reduce_threads, reduce_threads * sizeof(float), stream);
-    if (status != FOURIERFT_CUDA_OK) return status;
+  Call call = make_call(plan, adapters, dtype, x, tokens, rows);
+  call.grad_x = grad_x;
+  call.is_paired = call.is_paired && is_aligned(grad_x, dtype);
+  for (int b = 0; b < branch_count; b++) {
+    const fourierft_cuda_gradient& branch = branches[b];
+    if (branch.coefficients == nullptr || branch.grad_coefficients == nullptr || (tokens > 0 && branch.grad_y == nullptr))
+      return FOURIERFT_CUDA_INVALID_ARGUMENT;
+    call.is_paired = call.is_paired && is_aligned(branch.grad_y, dtype);
+  }
+  const Kernel& kernel = kernel_for(plan, tokens);
+  const int n = plan->plan.n, reduce_threads = kEntriesPerBlock * kTokenLanes, branches_of_launch = branches_at_once(plan, kernel);
+  const int64_t at_once = tokens_at_once(call.adapters, rows, kTokensPerChunk, kernel);
+  for (int first_branch = 0; first_branch < branch_count; first_branch += branches_of_launch) {
+    call.branch_count = std::min(branch_count - first_branch, branches_of_launch);
+    call.shared = shared_layout(plan->plan, true, call.branch_count > 1);
+    for (int b = 0; b < call.branch_count; b++) {
+      const fourierft_cuda_gradient& branch = branches[first_branch + b];
+      float* products = static_cast<float*>(workspace) + b * std::min(tokens, kTokensPerChunk) * n;
+      call.branches[b] = {branch.coefficients, branch.scalings, branch.grad_y, nullptr, products, branch.grad_coefficients};
+    }
+    const dim3 reduce_grid(static_cast<unsigned>((n - 1) / kEntriesPerBlock + 1), static_cast<unsigned>(adapters),
+                           static_cast<unsigned>(call.branch_count));
+    // Runs once even without tokens: the gradient is then written as zeros.
+    for (int64_t first = 0; first == 0 || first < tokens; first += at_once) {
+      call.first_token = first;
+      call.tokens = std::min(at_once, tokens - first);
+      set_inline_rows(call.adapters, rows, first, call.tokens);
+      Reduce reduce{call.adapters, n, static_cast<int>(call.tokens), kernel.tokens, first, {}};
+      std::copy(std::begin(call.branches), std::end(call.branches), std::begin(reduce.branches));
+      fourierft_cuda_status queued = FOURIERFT_CUDA_OK;
+      if (call.tokens > 0)
+        queued = launch(kernel.backward, call, blocks_of(call.tokens, kernel), plan->threads, shared_bytes(call.shared, kernel), stream);
+      if (queued == FOURIERFT_CUDA_OK)
+        queued = launch(reduce_kernel, reduce, reduce_grid, reduce_threads, reduce_threads * sizeof(float), stream);
+      if (queued != FOURIERFT_CUDA_OK) return queued;
+    }
   }
   return FOURIERFT_CUDA_OK;
 }

@@ -3,7 +3,8 @@
  *
  * Tensors are row-major, contiguous, in device memory: x [tokens, d2], y and grad_y [tokens, d1], coefficients [adapters, n], scalings
  * [adapters], or null if the coefficients include alpha. forward and backward only queue kernels on a stream of the current device: they
- * neither allocate nor wait, and can be captured into a CUDA graph. Results are the same on every call, bit for bit. NaN and infinity in
+ * neither allocate nor wait, and can be captured into a CUDA graph, which must not outlive the plan. Results are the same on every call of the same kernel, size and
+ * alignment, bit for bit. NaN and infinity in
  * activations spread through the token that contains them and no other.
  */
 #ifndef FOURIERFT_CUDA_H
@@ -73,8 +74,7 @@ FOURIERFT_CUDA_API fourierft_cuda_status fourierft_cuda_read(void* to, const voi
 
 /* The adapters of the tokens: adapters[r] in 0 ... adapters-1, or -1 for none, applies to the r-th of `count` equal parts of the tokens (`count`
  * divides their number). In device memory an index cannot be rejected: its tokens become NaN and are left out of the gradients. In the host's
- * memory it is rejected before anything is queued; the library copies the rows to memory of its own, if they differ from the last rows of
- * this stream. That copy can wait for the device. */
+ * memory it is rejected before anything is queued. Such rows become arguments of the launches, 512 rows of each, so a CUDA graph keeps them. */
 typedef struct {
   const int64_t* adapters;
   int64_t count;
@@ -101,12 +101,12 @@ FOURIERFT_CUDA_API fourierft_cuda_status fourierft_cuda_forward(const fourierft_
                                                                 const void* x, int64_t tokens, const fourierft_cuda_rows* rows,
                                                                 fourierft_cuda_stream stream);
 
-/* The bytes of device memory that `backward` needs as its workspace; at most 4 KiB n for each branch. */
+/* The bytes of device memory that `backward` needs as its workspace; at most 8 KiB n for each of four branches. */
 FOURIERFT_CUDA_API size_t fourierft_cuda_workspace(const fourierft_cuda_plan* plan, int64_t tokens, int32_t branch_count);
 
 /* Writes the gradients of the coefficients and adds those of all branches to grad_x [tokens, d2], which can be null. With a null workspace the
  * library uses a workspace of its own, which it keeps for the stream until the last plan is destroyed. A call that needs a larger one allocates
- * it, and may wait for the device. */
+ * it, and may wait for the device; a call that is captured into a graph needs a workspace of the caller. */
 FOURIERFT_CUDA_API fourierft_cuda_status fourierft_cuda_backward(const fourierft_cuda_plan* plan, const fourierft_cuda_gradient* branches,
                                                                  int32_t branch_count, int32_t adapters, fourierft_dtype dtype,
                                                                  const void* x, int64_t tokens, const fourierft_cuda_rows* rows,

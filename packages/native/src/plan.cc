@@ -41,9 +41,9 @@ void push(std::vector<float>& table, UnitRoot u) {
 }
 
 // Finds the radices of n, large ones first because they save passes. Returns false if a prime factor is too large.
-bool factorise(int n, std::vector<int>& radices) {
-  for (int radix : {8, 6, 4, 3, 2, 5, 7}) {
-    while (n % radix == 0 && n > 1) {
+bool factorise(int n, int largest_radix, std::vector<int>& radices) {
+  for (int radix : {16, 8, 6, 4, 3, 2, 5, 7}) {
+    while (radix <= largest_radix && n % radix == 0 && n > 1) {
       radices.push_back(radix);
       n /= radix;
     }
@@ -57,12 +57,26 @@ bool factorise(int n, std::vector<int>& radices) {
   return n == 1;
 }
 
-Transform make_transform(int n) {
+// Finds the radices of n for a GPU: primes over 8 first, then ascending, 16 last.
+bool factorise_in_few_stages(int n, std::vector<int>& radices) {
+  if (!factorise(n, 16, radices)) return false;
+  const auto two = std::find(radices.begin(), radices.end(), 2), sixteen = std::find(radices.begin(), radices.end(), 16);
+  if (two != radices.end() && sixteen != radices.end()) {
+    *two = 4;
+    *sixteen = 8;
+  }
+  const auto is_prime_over_8 = [](int radix) { return radix > 8 && radix != 16; };
+  std::sort(radices.begin(), radices.end(),
+            [&](int a, int b) { return std::make_pair(!is_prime_over_8(a), a) < std::make_pair(!is_prime_over_8(b), b); });
+  return true;
+}
+
+Transform make_transform(int n, Radices kind) {
   Transform transform;
   transform.n = n;
   transform.position.resize(n);
   std::vector<int> radices;
-  if (factorise(n, radices)) {
+  if (kind == Radices::cpu ? factorise(n, 8, radices) : factorise_in_few_stages(n, radices)) {
     int length = n;
     for (int radix : radices) {
       Stage stage{radix, length, {}, {}};
@@ -87,7 +101,7 @@ Transform make_transform(int n) {
   }
   int convolution = 1;
   while (convolution < 2 * n - 1) convolution *= 2;
-  transform.inner.push_back(make_transform(convolution));
+  transform.inner.push_back(make_transform(convolution, kind));
   const Transform& inner = transform.inner.front();
   std::iota(transform.position.begin(), transform.position.end(), 0);
   for (int64_t m = 0; m < n; m++) push(transform.chirp, unit_root(m * m, 2 * static_cast<int64_t>(n)));
@@ -129,11 +143,11 @@ Transform make_transform(int n) {
 int fold(int frequency, int d) { return 2 * frequency > d ? d - frequency : frequency; }
 
 // `frequencies`: ascending, distinct, in 0 ... d/2.
-Side make_side(int d, std::vector<int> frequencies) {
+Side make_side(int d, std::vector<int> frequencies, Radices kind) {
   Side side;
   side.d = d;
   side.is_half_length = d % 2 == 0;
-  side.transform = make_transform(side.is_half_length ? d / 2 : d);
+  side.transform = make_transform(side.is_half_length ? d / 2 : d, kind);
   side.frequencies = std::move(frequencies);
 
   const std::vector<int>& position = side.transform.position;
@@ -162,12 +176,12 @@ Side make_side(int d, std::vector<int> frequencies) {
 }
 
 // `indices`: one coordinate of each entry.
-Side make_layer_side(int d, int n, const uint32_t* indices) {
+Side make_layer_side(int d, int n, const uint32_t* indices, Radices kind) {
   std::vector<int> frequencies;
   for (int l = 0; l < n; l++) frequencies.push_back(fold(static_cast<int>(indices[l]), d));
   std::sort(frequencies.begin(), frequencies.end());
   frequencies.erase(std::unique(frequencies.begin(), frequencies.end()), frequencies.end());
-  Side side = make_side(d, std::move(frequencies));
+  Side side = make_side(d, std::move(frequencies), kind);
   if (d % kResidues != 0) return side;
 
   std::vector<int> all(d / kResidues / 2 + 1);
@@ -178,7 +192,7 @@ Side make_layer_side(int d, int n, const uint32_t* indices) {
   }
   side.spectrum_size = (static_cast<int>(all.size()) + 7) / 8 * 2 * 8 * kResidues;
   side.imaginary = 8;
-  side.residue_side.push_back(make_side(d / kResidues, std::move(all)));
+  side.residue_side.push_back(make_side(d / kResidues, std::move(all), kind));
   return side;
 }
 
@@ -223,8 +237,8 @@ Terms make_terms(const Side& target, const uint32_t* rows, const Side& source, c
 
 }  // namespace
 
-Plan::Plan(int d1_, int d2_, int n_, const uint32_t* rows, const uint32_t* columns)
-    : d1(d1_), d2(d2_), n(n_), out(make_layer_side(d1_, n_, rows)), in(make_layer_side(d2_, n_, columns)),
+Plan::Plan(int d1_, int d2_, int n_, const uint32_t* rows, const uint32_t* columns, Radices kind)
+    : d1(d1_), d2(d2_), n(n_), out(make_layer_side(d1_, n_, rows, kind)), in(make_layer_side(d2_, n_, columns, kind)),
       by_row(make_terms(out, rows, in, columns, n_)), by_column(make_terms(in, columns, out, rows, n_)) {
   for (int l = 0; l < n; l++) {
     const SpectrumIndex in_index = spectrum_index_of(in, static_cast<int>(columns[l]));

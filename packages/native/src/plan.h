@@ -83,6 +83,10 @@ struct Terms {
   std::vector<int> start;    // the first term of each slot, and the end of the last
 };
 
+// How a transform is split into stages. `cpu`: radices up to 8, large ones first. `few_stages`: radix 16 too, large ones last, so that the threads of a
+// GPU access different banks of shared memory in each stage.
+enum class Radices { cpu, few_stages };
+
 struct Plan {
   int d1, d2, n;
   Side out, in;              // of d1 and of d2
@@ -90,7 +94,7 @@ struct Plan {
   std::vector<Link> links;   // of each entry
   std::vector<float> unit_roots;  // cos, sin of 2 pi m/d1: transforms of unit vectors, for dW
 
-  Plan(int d1, int d2, int n, const uint32_t* rows, const uint32_t* columns);
+  Plan(int d1, int d2, int n, const uint32_t* rows, const uint32_t* columns, Radices radices = Radices::cpu);
 };
 
 }  // namespace fourierft
