@@ -70,7 +70,7 @@ def describe(host):
         if tool("nvcc") is None:
             missing.append("nvcc (install CUDA's compiler, or set CUDA_HOME)")
     return {
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "system": f"{platform.system()} {platform.machine()}",
         "processor": first_line(["sh", "-c", "grep -m1 'model name' /proc/cpuinfo | cut -d: -f2"]),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
