@@ -7,7 +7,7 @@ import sys
 
 import torch
 
-from contenders import Size, branch, open_plans
+from branch import Size, branch, open_plans
 from kernel import Library
 
 library = Library(sys.argv[1])

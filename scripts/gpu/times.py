@@ -12,10 +12,12 @@ import time
 
 import torch
 
+import branch
 import ceilings
 import contenders
+from branch import Size
 from clock import Clock, measure
-from contenders import MODES, Size
+from contenders import MODES
 from kernel import Library
 
 KERNELS = ["token", "tile_1", "tile_2", "tile"]
@@ -27,7 +29,7 @@ HOST_SIZES, HOST_BRANCHES = [(64, 1), (64, 3)], [(64, 2)]
 
 def measure_size(timer, library, d, tokens, cache_bytes, samples, until):
     size = Size(library.device, d, tokens, cache_bytes)
-    plans, notes = contenders.open_plans(library, size, KERNELS)
+    plans, notes = branch.open_plans(library, size, KERNELS)
     cases = []
     for mode in MODES:
         if until():
@@ -43,10 +45,10 @@ def measure_size(timer, library, d, tokens, cache_bytes, samples, until):
 def measure_branches(timer, library, d, tokens, cache_bytes, samples, until):
     """Three branches in one launch and in three."""
     size = Size(library.device, d, tokens, cache_bytes)
-    plans, _ = contenders.open_plans(library, size, ["token", "tile"])
+    plans, _ = branch.open_plans(library, size, ["token", "tile"])
     cases = []
     for mode in ("forward", "backward"):
-        found = [c for in_one in (True, False) for c in contenders.branch(size, plans, torch.bfloat16, mode, 3, in_one)]
+        found = [c for in_one in (True, False) for c in branch.branch(size, plans, torch.bfloat16, mode, 3, in_one)]
         cases.append({"d": d, "tokens": tokens, "mode": mode, "times": measure(timer, found, samples, until)})
     for plan in plans.values():
         plan.close()
