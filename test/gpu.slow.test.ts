@@ -96,6 +96,18 @@ function check(args: readonly string[], { PYTHON = python }: { PYTHON?: string }
   return run('bash', [join(scripts, 'check.sh'), ...args], { PYTHON })
 }
 
+/** Evaluates an expression of Python about a module of the check, with `input` as its standard input. */
+function evaluate(module: string, expression: string, input: string) {
+  const program = `import json, sys, ${module}; print(json.dumps(${expression}))`
+  const { stdout, stderr } = spawnSync(python ?? 'python3', ['-c', program], {
+    encoding: 'utf8',
+    input,
+    env: { ...process.env, PYTHONPATH: scripts, PYTHONDONTWRITEBYTECODE: '1' },
+  })
+  if (stdout === '') throw new Error(stderr)
+  return JSON.parse(stdout)
+}
+
 function reportIn(out: string): Report {
   return JSON.parse(readFileSync(join(out, 'report.json'), 'utf8'))
 }
@@ -173,7 +185,7 @@ describe.skipIf(python === undefined)(`the check without a GPU${withoutPython}`,
   )
 })
 
-describe.skipIf(python === undefined)(`a library with a fault${withoutPython}`, () => {
+describe.skipIf(python === undefined)(`a library of the CPU${withoutPython}`, () => {
   const build = join(folder, 'build')
   const out = join(folder, 'faulty')
   beforeAll(() => {
@@ -190,8 +202,13 @@ describe.skipIf(python === undefined)(`a library with a fault${withoutPython}`, 
     succeed(python as string, [join(scripts, 'machine.py'), join(build, 'machine.json'), '--host'])
   }, NO_LIMIT)
 
+  test('has the calls that a profiler starts', () => {
+    const args = [join(scripts, 'launch.py'), join(build, 'libfourierft-cuda.so')]
+    expect(succeed(python as string, args)).toBe('4 calls\n')
+  })
+
   test(
-    'makes the check fail, and the report names the wrong numbers',
+    'makes the check fail if it has a fault, and the report names the wrong numbers',
     () => {
       const { status, stdout } = run(python as string, [
         join(scripts, 'check.py'),
@@ -210,6 +227,28 @@ describe.skipIf(python === undefined)(`a library with a fault${withoutPython}`, 
     },
     NO_LIMIT,
   )
+})
+
+describe('the counters', () => {
+  test('are read from the layout of ncu: titles, units, and a line for each kernel', () => {
+    const output = [
+      '==PROF== Connected to process 1',
+      '4 calls',
+      '"ID","Kernel Name","gpu__time_duration.sum","launch__registers_per_thread"',
+      '"","","us","register/thread"',
+      '"0","void forward_kernel<1, true>(Call)","1,234.5","96"',
+    ].join('\n')
+    expect(evaluate('counters', 'counters.parse(sys.stdin.read())', output)).toEqual([
+      {
+        name: 'void forward_kernel<1, true>',
+        metrics: {
+          'gpu__time_duration.sum': [1234.5, 'us'],
+          launch__registers_per_thread: [96, 'register/thread'],
+        },
+      },
+    ])
+    expect(evaluate('counters', 'counters.parse(sys.stdin.read())', '==ERROR== no permission')).toEqual([])
+  })
 })
 
 describe.skipIf(!hasNvcc)(`the build for a GPU${withoutNvcc}`, () => {
@@ -296,16 +335,8 @@ describe('the report of recorded numbers', () => {
     }
   }
 
-  function goalsOf(times: Times): Goal[] {
-    const program = 'import json, sys, goals; print(json.dumps(goals.goals_of(json.load(sys.stdin))))'
-    const { stdout, stderr } = spawnSync(python ?? 'python3', ['-c', program], {
-      encoding: 'utf8',
-      input: JSON.stringify(times),
-      env: { ...process.env, PYTHONPATH: scripts, PYTHONDONTWRITEBYTECODE: '1' },
-    })
-    if (stdout === '') throw new Error(stderr)
-    return JSON.parse(stdout)
-  }
+  const goalsOf = (times: Times): Goal[] =>
+    evaluate('goals', 'goals.goals_of(json.load(sys.stdin))', JSON.stringify(times))
 
   // The floor is 3 · 512 · 4096 · 2 bytes / 4 TB/s = 3.15 µs.
   const measured = { token: 9e-6, tile: 6e-6, frozen: 20e-6, LoRA: 28e-6, 'PEFT FourierFT': 600e-6 }
@@ -342,15 +373,8 @@ describe('the report of recorded numbers', () => {
 })
 
 describe('the output of a sanitizer', () => {
-  function verdict(status: number, output: string): string[] {
-    const program = `import json, sys, sanitizers; print(json.dumps(sanitizers.verdict(${status}, sys.stdin.read())))`
-    const { stdout } = spawnSync(python ?? 'python3', ['-c', program], {
-      encoding: 'utf8',
-      input: output,
-      env: { ...process.env, PYTHONPATH: scripts, PYTHONDONTWRITEBYTECODE: '1' },
-    })
-    return JSON.parse(stdout)
-  }
+  const verdict = (status: number, output: string): string[] =>
+    evaluate('sanitizers', `sanitizers.verdict(${status}, sys.stdin.read())`, output)
   const summary = '========= COMPUTE-SANITIZER\n40 checks, 0 failed\n========= '
 
   test('passes without a finding', () => {

@@ -33,6 +33,8 @@ def parse(output):
             continue
         metrics = {}
         for title, unit, value in zip(titles, units, row):
+            if "__" not in title:
+                continue
             try:
                 metrics[title] = [float(value.replace(",", "")), unit]
             except ValueError:
