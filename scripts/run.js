@@ -39,7 +39,7 @@ const jobs = {
   experiments: program('apps/experiments'),
   fourierft: program('packages/cli'),
   gpu: (args) => {
-    compileForCuda()
+    if (!args.includes('--host') && !args.includes('--quick')) compileForCuda()
     return run('bash', [join(root, 'scripts/gpu/check.sh'), ...args], { cwd: userFolder() })
   },
   test: (args) => {
