@@ -18,6 +18,7 @@ namespace fourierft {
   F(fourierft_cuda_plan_destroy, plan_destroy)  \
   F(fourierft_cuda_copy, copy)                  \
   F(fourierft_cuda_zero, zero)                  \
+  F(fourierft_cuda_read, read)                  \
   F(fourierft_cuda_forward, forward)            \
   F(fourierft_cuda_backward, backward)
 

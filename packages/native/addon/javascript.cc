@@ -18,6 +18,7 @@ napi_value error_of(napi_env env, const Failure& failure) {
   check(env, napi_create_error(env, code, string_of(env, failure.message()), &error));
   set(env, error, "problem", string_of(env, failure.problem));
   if (!failure.advice.empty()) set(env, error, "advice", string_of(env, failure.advice));
+  if (!failure.tensor.empty()) set(env, error, "tensor", string_of(env, failure.tensor));
   return error;
 }
 

@@ -20,7 +20,7 @@ struct Interrupted {};
 // Throws a `Failure` or `Interrupted` if the call failed.
 void check(napi_env env, napi_status status);
 
-// Makes a JavaScript error with the fields `code`, `problem` and, if not empty, `advice`.
+// Makes a JavaScript error with the fields `code`, `problem` and, if not empty, `advice` and `tensor`.
 napi_value error_of(napi_env env, const Failure& failure);
 
 // Takes and clears JavaScript's pending exception; throws `Interrupted` if there is none.

@@ -303,6 +303,7 @@ napi_value live(napi_env env, napi_callback_info info) {
     const napi_value counts = object_of(env);
     set(env, counts, "plans", number_of(env, static_cast<double>(plans().count())));
     set(env, counts, "sessions", number_of(env, static_cast<double>(fourierft::onnxruntime::session_count())));
+    set(env, counts, "deviceValues", number_of(env, static_cast<double>(fourierft::onnxruntime::device_value_count())));
     set(env, counts, "jobs", number_of(env, static_cast<double>(fourierft::Job::count())));
     return counts;
   });
@@ -328,6 +329,8 @@ napi_value initialise(napi_env env, napi_value exports) {
         {"createOnnxSession", onnxruntime::create_session},
         {"runOnnxSession", onnxruntime::run_session},
         {"releaseOnnxSession", onnxruntime::release_session},
+        {"readDeviceValue", onnxruntime::read_device_value},
+        {"releaseDeviceValue", onnxruntime::release_device_value},
         {"instructions", instructions},
         {"live", live},
     };

@@ -81,12 +81,14 @@ constexpr uint32_t kApiVersion = 18;
   F(GetTensorShapeElementCount, 64, StatusHandle, (Handle tensor_info, size_t * count))                                                \
   F(GetTensorTypeAndShape, 65, StatusHandle, (Handle value, Handle * tensor_info))                                                     \
   F(GetValueType, 67, StatusHandle, (Handle value, int* type))                                                                         \
+  F(CreateMemoryInfo, 68, StatusHandle, (const char* name, int allocator, int device, int memory, Handle* info))                       \
   F(CreateCpuMemoryInfo, 69, StatusHandle, (int allocator, int memory, Handle* info))                                                  \
   F(AllocatorFree, 76, StatusHandle, (Handle allocator, void* data))                                                                   \
   F(GetAllocatorWithDefaultOptions, 78, StatusHandle, (Handle * allocator))                                                            \
   F(KernelContext_GetInput, 90, StatusHandle, (Handle context, size_t index, Handle* value))                                           \
   F(KernelContext_GetOutput, 91, StatusHandle, (Handle context, size_t index, const int64_t* dims, size_t rank, Handle* value))        \
   F(ReleaseStatus, 93, void, (StatusHandle))                                                                                           \
+  F(ReleaseMemoryInfo, 94, void, (Handle))                                                                                             \
   F(ReleaseSession, 95, void, (Handle))                                                                                                \
   F(ReleaseValue, 96, void, (Handle))                                                                                                  \
   F(ReleaseRunOptions, 97, void, (Handle))                                                                                             \
@@ -95,7 +97,14 @@ constexpr uint32_t kApiVersion = 18;
   F(ReleaseSessionOptions, 100, void, (Handle))                                                                                        \
   F(AddFreeDimensionOverrideByName, 124, StatusHandle, (Handle options, const char* name, int64_t value))                              \
   F(AddSessionConfigEntry, 130, StatusHandle, (Handle options, const char* key, const char* value))                                    \
+  F(RunWithBinding, 133, StatusHandle, (Handle session, Handle options, Handle binding))                                               \
+  F(CreateIoBinding, 134, StatusHandle, (Handle session, Handle * binding))                                                            \
+  F(ReleaseIoBinding, 135, void, (Handle))                                                                                             \
+  F(BindInput, 136, StatusHandle, (Handle binding, const char* name, Handle value))                                                    \
+  F(BindOutputToDevice, 138, StatusHandle, (Handle binding, const char* name, Handle memory))                                          \
+  F(GetBoundOutputValues, 140, StatusHandle, (Handle binding, Handle allocator, Handle** values, size_t* count))                       \
   F(KernelContext_GetGPUComputeStream, 193, StatusHandle, (Handle context, void** stream))                                             \
+  F(SynchronizeBoundOutputs, 203, StatusHandle, (Handle binding))                                                                      \
   F(SessionOptionsAppendExecutionProvider_CUDA_V2, 204, StatusHandle, (Handle options, Handle cuda))                                   \
   F(CreateCUDAProviderOptions, 205, StatusHandle, (Handle * cuda))                                                                     \
   F(UpdateCUDAProviderOptions, 206, StatusHandle, (Handle cuda, const char* const* keys, const char* const* values, size_t count))     \

@@ -34,11 +34,7 @@ struct TokenAdapters {
   explicit TokenAdapters(const Inputs& in) {
     if (in.is_empty()) return;
     const int64_t count = in.rows.count();
-    const auto* indices = in.rows.as<int64_t>();
-    for (int64_t r = 0; r < count; r++)
-      if (indices[r] < -1 || indices[r] >= in.adapters)
-        in.fail("rows[" + std::to_string(r) + "]: expected -1 ... " + std::to_string(in.adapters - 1) + "; received " +
-                std::to_string(indices[r]));
+    const int64_t* const indices = in.checked_rows();
     if (count == 1) {
       single_adapter = indices[0];
       return;

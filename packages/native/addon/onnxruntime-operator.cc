@@ -78,8 +78,8 @@ FourierFTOperator make(bool is_gradient, Type activations, const CudaLibrary* cu
     return index == at.coefficients ? kFloat : index < at.tables ? kInt64 : 0;  // 0: tables of any type
   };
   op.input_characteristic = [](const Operator* op, size_t index) { return index < indices(op).tables ? kRequired : kVariadic; };
-  // The plan is made from the entries, on the CPU. The tables are not read, and ONNX Runtime keeps only the first of them there.
-  op.input_memory = [](const Operator* op, size_t index) { return index < indices(op).entries ? kDefaultMemory : kCpuMemory; };
+  // The CPU checks the rows, and makes the plan from the entries. The tables are not read, and ONNX Runtime keeps only the first of them there.
+  op.input_memory = [](const Operator* op, size_t index) { return index < indices(op).rows ? kDefaultMemory : kCpuMemory; };
   op.variadic_input_minimum = [](const Operator*) { return 0; };
   op.variadic_input_homogeneous = [](const Operator*) { return 0; };
   op.variadic_output_minimum = [](const Operator*) { return 1; };
@@ -182,6 +182,15 @@ Inputs::Inputs(const FourierFTOperator& op, Handle context)
   const int64_t count = rows.count();
   if (!is_empty() && (count == 0 || tokens % count != 0))
     fail("rows: expected a divisor of " + std::to_string(tokens) + " tokens; received " + std::to_string(count) + " rows");
+}
+
+const int64_t* Inputs::checked_rows() const {
+  const auto* indices = rows.as<int64_t>();
+  const int64_t count = rows.count();
+  for (int64_t r = 0; r < count; r++)
+    if (indices[r] < -1 || indices[r] >= adapters)
+      fail("rows[" + std::to_string(r) + "]: expected -1 ... " + std::to_string(adapters - 1) + "; received " + std::to_string(indices[r]));
+  return indices;
 }
 
 void Inputs::fail(const std::string& message) const { throw Failure{std::string(op.node()) + ": " + message}; }

@@ -64,6 +64,8 @@ struct Inputs {
   Inputs(const FourierFTOperator& op, Handle context);
   // Whether there is nothing to add. In that case `rows` and `entries` are not read.
   bool is_empty() const { return adapters == 0 || n == 0 || tokens == 0; }
+  // Returns the index of the adapter for each equal part of the tokens. Throws if one of them is not -1 or an adapter.
+  const int64_t* checked_rows() const;
   [[noreturn]] void fail(const std::string& message) const;
 };
 

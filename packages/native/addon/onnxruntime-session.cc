@@ -1,5 +1,6 @@
 // Sessions of ONNX Runtime with the operators of this addon, for JavaScript. They are made and run off the main thread, and freed when the last
-// run is done. Inputs are copied, because JavaScript can change or free their memory during a run. Outputs are also copied.
+// run is done. Inputs are copied, because JavaScript can change or free their memory during a run. Outputs are also copied, except those that
+// stay on the session's device.
 #include "onnxruntime.h"
 
 #include <atomic>
@@ -20,6 +21,7 @@
 #include "job.h"
 #include "library.h"
 #include "onnxruntime-api.h"
+#include "onnxruntime-values.h"
 
 namespace fourierft::onnxruntime {
 
@@ -31,41 +33,10 @@ using namespace javascript;
 using javascript::check;
 using onnxruntime::check;
 
-constexpr int kVerbose = 0, kWarning = 2;                       // OrtLoggingLevel
-constexpr int kTensorValue = 1;                                 // ONNXType
-constexpr int kArenaAllocator = 1, kDefaultMemory = 0;          // OrtAllocatorType, OrtMemType
+constexpr int kWarning = 2;      // OrtLoggingLevel
+constexpr int kTensorValue = 1;  // ONNXType
 
 Handle environment = nullptr;
-
-using OwnedHandle = std::unique_ptr<void, void (*)(Handle)>;
-
-struct ValueInfo {
-  std::string name;
-  bool is_tensor = false;
-  int type = 0;
-  std::vector<int64_t> dims;  // -1: a dynamic dimension, which can have a name
-  std::vector<std::string> symbols;
-};
-
-std::atomic<size_t> sessions{0};
-
-struct Session {
-  Handle handle = nullptr;
-  std::vector<ValueInfo> inputs, outputs;
-  Session() { sessions++; }
-  Session(const Session&) = delete;
-  Session& operator=(const Session&) = delete;
-  ~Session() {
-    if (handle != nullptr) api.ReleaseSession(handle);
-    sessions--;
-  }
-};
-
-// The bits of one element of an ONNXTensorElementDataType; 0 for types that are not numbers.
-int bits_of(int type) {
-  constexpr int bits[] = {0, 32, 8, 8, 16, 16, 32, 64, 0, 8, 16, 64, 32, 64, 64, 128, 16, 8, 8, 8, 8, 4, 4};
-  return type >= 0 && type < static_cast<int>(sizeof bits / sizeof *bits) ? bits[type] : 0;
-}
 
 // ---- Sessions ----------------------------------------------------------------------------------------------------------------------
 
@@ -161,8 +132,6 @@ void return_freed_memory() {
 #endif
 }
 
-using SharedSession = std::shared_ptr<Session>;
-
 // The first session with the operators' domain adds the domain to a map of the whole process. ONNX Runtime does not lock that map between the
 // lookup and the insertion, so if the first two sessions are made at once, the second can fail. Therefore sessions are made one at a time until
 // the first one exists.
@@ -184,11 +153,19 @@ struct Creation : Job {
   size_t size = 0;
   std::string cuda_library;  // path; empty: the CPU's kernels
   std::vector<std::string> cuda_settings;
+  int cuda_device = 0;
   SharedSession session = std::make_shared<Session>();
 
   void work() override {
     const CudaLibrary* cuda = cuda_library.empty() ? nullptr : &open_cuda_library(cuda_library);
-    if (cuda != nullptr && cuda->is_on_device()) append_cuda(options.get(), cuda_settings);
+    session->cuda = cuda;
+    session->device = cuda_device;
+    if (cuda != nullptr) {
+      if (cuda->is_on_device()) append_cuda(options.get(), cuda_settings);
+      Handle memory = nullptr;
+      check(api.CreateMemoryInfo(cuda->is_on_device() ? "Cuda" : "Cpu", kDeviceAllocator, cuda_device, kDefaultMemory, &memory));
+      session->memory = OwnedHandle(memory, api.ReleaseMemoryInfo);
+    }
     check(api.AddCustomOpDomain(options.get(), operator_domain(cuda)));
     return_freed_memory();
     std::unique_lock<std::mutex> lock = lock_until_domain_is_registered();
@@ -230,34 +207,94 @@ struct Creation : Job {
 
   napi_value result(napi_env env, napi_value) override {
     const napi_value object = object_of(env);
-    napi_value handle = nullptr;
-    auto shared = std::make_unique<SharedSession>(session);
-    // The handle is also freed when Node's environment ends.
-    check(env, napi_create_external(env, shared.get(), [](napi_env, void* data, void*) { delete static_cast<SharedSession*>(data); }, nullptr,
-                                    &handle));
-    shared.release();
-    set(env, object, "handle", handle);
+    set(env, object, "handle", handle_of(env, session));
     set(env, object, "inputs", values(env, session->inputs));
     set(env, object, "outputs", values(env, session->outputs));
     return object;
   }
 };
 
-SharedSession& session_of(napi_env env, napi_value handle) {
-  if (type_of(env, handle) != napi_external) throw Failure{"expected the handle of a session", "INVALID_OPTION"};
-  void* data = nullptr;
-  check(env, napi_get_value_external(env, handle, &data));
-  return *static_cast<SharedSession*>(data);
-}
-
 struct Run : Job {
   SharedSession session;
   OwnedHandle options{nullptr, [](Handle) {}};
   std::vector<std::string> output_names;
   CopyBuffers::Block input_bytes;  // the copied data of all inputs
+  size_t input_size = 0;
   std::vector<OwnedHandle> inputs, outputs;
+  // The inputs that are on the device, and null for the others; empty if there are none.
+  std::vector<SharedDeviceValue> device_inputs;
+  // For each output, whether it stays on the device; empty if none does.
+  std::vector<bool> kept;
+  std::vector<SharedDeviceValue> device_outputs;
 
   void work() override {
+    if (device_inputs.empty() && kept.empty()) {
+      run();
+    } else {
+      run_bound();
+    }
+  }
+
+ private:
+  bool is_kept(size_t output) const { return !kept.empty() && kept[output]; }
+
+  // Runs with ONNX Runtime's IO binding, which leaves inputs and outputs where they are. Waits for the device, so that any stream can use
+  // the outputs.
+  void run_bound() {
+    Handle binding = nullptr;
+    check(api.CreateIoBinding(session->handle, &binding));
+    const OwnedHandle owned(binding, api.ReleaseIoBinding);
+    for (size_t i = 0; i < inputs.size(); i++) {
+      const bool is_on_device = !device_inputs.empty() && device_inputs[i] != nullptr;
+      const Handle value = is_on_device ? device_inputs[i]->value.get() : inputs[i].get();
+      check(api.BindInput(binding, session->inputs[i].name.c_str(), value));
+    }
+    for (size_t i = 0; i < output_names.size(); i++)
+      check(api.BindOutputToDevice(binding, output_names[i].c_str(), is_kept(i) ? session->memory.get() : cpu_memory()));
+    check(api.RunWithBinding(session->handle, options.get(), binding));
+    check(api.SynchronizeBoundOutputs(binding));
+    take_bound_outputs(binding);
+    device_outputs.resize(outputs.size());
+    for (size_t i = 0; i < outputs.size(); i++)
+      if (is_kept(i)) device_outputs[i] = keep(std::move(outputs[i]));
+  }
+
+  void take_bound_outputs(Handle binding) {
+    outputs.reserve(output_names.size());
+    Handle allocator = nullptr, *values = nullptr;
+    size_t count = 0;
+    check(api.GetAllocatorWithDefaultOptions(&allocator));
+    check(api.GetBoundOutputValues(binding, allocator, &values, &count));
+    for (size_t i = 0; i < count; i++) {
+      OwnedHandle value(values[i], api.ReleaseValue);
+      if (outputs.size() < output_names.size()) outputs.push_back(std::move(value));
+    }
+    if (values != nullptr) check(api.AllocatorFree(allocator, values));
+    // Two outputs of the same name are bound once.
+    if (outputs.size() != output_names.size()) throw Failure{"outputs: expected different names", "INVALID_OPTION"};
+  }
+
+  // An output can be one of the inputs: ONNX Runtime then gives the input's memory. Memory of a device value belongs to its session; the
+  // copied data of an input end with the run, so they are copied again.
+  SharedDeviceValue keep(OwnedHandle output) const {
+    void* data = nullptr;
+    check(api.GetTensorMutableData(output.get(), &data));
+    for (const SharedDeviceValue& input : device_inputs)
+      if (input != nullptr && data != nullptr && input->data() == data) return std::make_shared<DeviceValue>(std::move(output), input->session);
+    if (data < input_bytes.data() || data >= input_bytes.data() + input_size)
+      return std::make_shared<DeviceValue>(std::move(output), session);
+    const TensorShape shape(output.get());
+    Handle allocator = nullptr, copy = nullptr;
+    void* to = nullptr;
+    check(api.GetAllocatorWithDefaultOptions(&allocator));
+    check(api.CreateTensorAsOrtValue(allocator, shape.dims.data(), shape.dims.size(), shape.type, &copy));
+    OwnedHandle owned(copy, api.ReleaseValue);
+    check(api.GetTensorMutableData(copy, &to));
+    std::memcpy(to, data, shape.bytes());
+    return std::make_shared<DeviceValue>(std::move(owned), session);
+  }
+
+  void run() {
     std::vector<const char*> ins, outs;
     std::vector<Handle> in_values, out_values(output_names.size(), nullptr);
     for (const ValueInfo& input : session->inputs) ins.push_back(input.name.c_str());
@@ -271,36 +308,41 @@ struct Run : Job {
 
   napi_value result(napi_env env, napi_value) override {
     const napi_value array = array_of(env, outputs.size());
-    for (size_t i = 0; i < outputs.size(); i++) set(env, array, i, tensor(env, outputs[i].get(), output_names[i]));
+    for (size_t i = 0; i < outputs.size(); i++)
+      set(env, array, i, is_kept(i) ? device_tensor(env, device_outputs[i], output_names[i]) : tensor(env, outputs[i].get(), output_names[i]));
     return array;
   }
 
-  static napi_value tensor(napi_env env, Handle value, const std::string& name) {
-    int kind = 0, type = 0;
-    if (value == nullptr) throw Failure{"output " + name + " was not computed"};
-    check(api.GetValueType(value, &kind));
-    if (kind != kTensorValue) throw Failure{"output " + name + " is a sequence or a map; only tensors can be returned"};
-    Handle info = nullptr;
-    check(api.GetTensorTypeAndShape(value, &info));
-    const OwnedHandle owned(info, api.ReleaseTensorTypeAndShapeInfo);
-    size_t rank = 0, count = 0;
-    check(api.GetTensorElementType(info, &type));
-    check(api.GetDimensionsCount(info, &rank));
-    check(api.GetTensorShapeElementCount(info, &count));
-    std::vector<int64_t> dims(rank);
-    check(api.GetDimensions(info, dims.data(), rank));
+  static napi_value described(napi_env env, const std::string& name, const TensorShape& shape) {
     const napi_value object = object_of(env);
     set(env, object, "name", string_of(env, name));
-    set(env, object, "type", number_of(env, type));
-    set(env, object, "dims", numbers_of(env, dims));
-    set(env, object, "data", type == kString ? strings(env, value, count) : copy_of(env, value, type, count, name));
+    set(env, object, "type", number_of(env, shape.type));
+    set(env, object, "dims", numbers_of(env, shape.dims));
     return object;
   }
 
-  static napi_value copy_of(napi_env env, Handle value, int type, size_t count, const std::string& name) {
-    const int bits = bits_of(type);
-    if (bits == 0) throw Failure{"output " + name + " is of a type that cannot be returned (" + std::to_string(type) + ")"};
-    const size_t size = (count * static_cast<size_t>(bits) + 7) / 8;
+  static napi_value device_tensor(napi_env env, const SharedDeviceValue& value, const std::string& name) {
+    const TensorShape shape(value->value.get());
+    const napi_value object = described(env, name, shape);
+    set(env, object, "value", handle_of(env, value, shape.bytes()));
+    return object;
+  }
+
+  static napi_value tensor(napi_env env, Handle value, const std::string& name) {
+    int kind = 0;
+    if (value == nullptr) throw Failure{"output " + name + " was not computed"};
+    check(api.GetValueType(value, &kind));
+    if (kind != kTensorValue) throw Failure{"output " + name + " is a sequence or a map; only tensors can be returned"};
+    const TensorShape shape(value);
+    const napi_value object = described(env, name, shape);
+    set(env, object, "data", shape.type == kString ? strings(env, value, shape.count) : copy_of(env, value, shape, name));
+    return object;
+  }
+
+  static napi_value copy_of(napi_env env, Handle value, const TensorShape& shape, const std::string& name) {
+    if (bits_of(shape.type) == 0)
+      throw Failure{"output " + name + " is of a type that cannot be returned (" + std::to_string(shape.type) + ")"};
+    const size_t size = shape.bytes();
     void *data = nullptr, *copy = nullptr;
     check(api.GetTensorMutableData(value, &data));
     const napi_value buffer = array_buffer_of(env, size, copy);
@@ -333,14 +375,8 @@ OwnedHandle string_tensor(const std::vector<int64_t>& dims, const std::vector<st
 
 // Makes a tensor that uses these bytes without a copy.
 OwnedHandle number_tensor(int type, const std::vector<int64_t>& dims, void* data, size_t bytes) {
-  // One for the process: all memory outside ONNX Runtime has the same description.
-  static const Handle memory = [] {
-    Handle created = nullptr;
-    check(api.CreateCpuMemoryInfo(kArenaAllocator, kDefaultMemory, &created));
-    return created;
-  }();
   Handle value = nullptr;
-  check(api.CreateTensorWithDataAsOrtValue(memory, data, bytes, dims.data(), dims.size(), type, &value));
+  check(api.CreateTensorWithDataAsOrtValue(cpu_memory(), data, bytes, dims.data(), dims.size(), type, &value));
   return OwnedHandle(value, api.ReleaseValue);
 }
 
@@ -450,22 +486,82 @@ void read_inputs(napi_env env, napi_value shapes_array, napi_value data, Run& jo
   std::vector<TypedArray> arrays;
   size_t bytes = 0;
   const auto padded = [](size_t size) { return (size + 63) / 64 * 64; };
+  const auto has_bytes = [&](uint32_t i) {
+    return inputs[i].type != kString && (job.device_inputs.empty() || job.device_inputs[i] == nullptr);
+  };
   for_each_input([&](uint32_t i) {
-    if (inputs[i].type == kString) return;
+    if (!has_bytes(i)) return;
     arrays.emplace_back(env, inputs[i].data);
     bytes += padded(arrays.back().bytes);
   });
   job.input_bytes = Instance::of(env).copy_buffers.take(bytes);
+  job.input_size = bytes;
   char* next = job.input_bytes.data();
   auto array = arrays.begin();
   for_each_input([&](uint32_t i) {
-    if (inputs[i].type == kString) return;
+    if (!has_bytes(i)) return;
     if (array->bytes > 0) std::memcpy(next, array->data, array->bytes);
     job.inputs[i] = number_tensor(inputs[i].type, inputs[i].dims, next, array->bytes);
     next += padded(array->bytes);
     ++array;
   });
 }
+
+// Reads { inputs, outputs } of a run: a handle or null for each input, and for each output whether it stays on the device. Either can be null.
+void read_device_values(napi_env env, napi_value values, Run& job) {
+  const Session& session = *job.session;
+  if (const napi_value inputs = property(env, values, "inputs"); !is_absent(env, inputs)) {
+    if (length_of(env, inputs) != session.inputs.size()) throw Failure{"expected a handle or null for each input", "INVALID_OPTION"};
+    job.device_inputs.resize(session.inputs.size());
+    for (uint32_t i = 0; i < session.inputs.size(); i++) {
+      const std::string& name = session.inputs[i].name;
+      const napi_value handle = element(env, inputs, i);
+      if (is_absent(env, handle)) continue;
+      const SharedDeviceValue& value = reference_of<const DeviceValue>(env, handle).shared;
+      if (value == nullptr) throw Failure{"input " + name + ": the tensor has been released", "INVALID_STATE", "", name};
+      if (!value->is_on_device_of(session))
+        throw Failure{"input " + name + ": the tensor is on another device than the session", "UNSUPPORTED", "read it first", name};
+      job.device_inputs[i] = value;
+    }
+  }
+  const napi_value outputs = property(env, values, "outputs");
+  if (is_absent(env, outputs)) return;
+  if (length_of(env, outputs) != job.output_names.size()) throw Failure{"expected a boolean for each output", "INVALID_OPTION"};
+  for (uint32_t i = 0; i < job.output_names.size(); i++) job.kept.push_back(boolean(env, element(env, outputs, i), "outputs"));
+  for (const ValueInfo& output : session.outputs)
+    for (size_t i = 0; i < job.output_names.size(); i++) {
+      if (!job.kept[i] || job.output_names[i] != output.name) continue;
+      if (session.cuda == nullptr) throw Failure{"output " + output.name + ": the session has no device", "UNSUPPORTED", "", output.name};
+      if (!output.is_tensor || bits_of(output.type) == 0)
+        throw Failure{"output " + output.name + ": only tensors of numbers can stay on a device", "UNSUPPORTED", "", output.name};
+    }
+}
+
+// Copies a value from its device.
+struct Reading : Job {
+  static constexpr uint32_t kHandle = 0;
+
+  // The bytes replace the handle among the arguments.
+  Reading(napi_env env, napi_value& argument) : value_(reference_of<const DeviceValue>(env, argument).shared) {
+    if (value_ == nullptr) throw Failure{"the tensor has been released", "INVALID_STATE"};
+    size_ = TensorShape(value_->value.get()).bytes();
+    argument = array_buffer_of(env, size_, to_);
+  }
+
+  void work() override {
+    if (size_ == 0) return;
+    const CudaLibrary& cuda = *value_->session->cuda;
+    const fourierft_cuda_status status = cuda.read(to_, value_->data(), size_, value_->session->device);
+    if (status != FOURIERFT_CUDA_OK) throw Failure{"the tensor cannot be read: " + cuda.text_of(status)};
+  }
+
+  napi_value result(napi_env env, napi_value arguments) override { return element(env, arguments, kHandle); }
+
+ private:
+  SharedDeviceValue value_;
+  size_t size_ = 0;
+  void* to_ = nullptr;
+};
 
 // Opens the CUDA kernels' library off JavaScript's thread, because it loads the driver.
 struct CudaOpening : Job {
@@ -477,7 +573,8 @@ struct CudaOpening : Job {
 
 }  // namespace
 
-size_t session_count() { return sessions; }
+size_t session_count() { return Session::count; }
+size_t device_value_count() { return DeviceValue::count; }
 
 napi_value open_onnxruntime(napi_env env, napi_callback_info info) {
   return guarded<1>(env, info, [&](const napi_value (&v)[1]) { return string_of(env, bind_library(text(env, v[0]))); });
@@ -499,6 +596,7 @@ napi_value create_session(napi_env env, napi_callback_info info) {
     if (const napi_value library = property(env, v[1], "cudaLibrary"); !is_absent(env, library)) {
       job->cuda_library = text(env, library);
       job->cuda_settings = texts(env, property(env, v[1], "cudaSettings"));
+      job->cuda_device = static_cast<int>(integer(env, property(env, v[1], "cudaDevice"), "cudaDevice", 0, INT32_MAX));
     }
     if (type_of(env, v[0]) == napi_string) {
       job->path = std::filesystem::u8path(text(env, v[0]));
@@ -518,12 +616,13 @@ napi_value create_session(napi_env env, napi_callback_info info) {
 }
 
 napi_value run_session(napi_env env, napi_callback_info info) {
-  return guarded<6>(env, info, [&](const napi_value (&v)[6]) -> napi_value {
+  return guarded<7>(env, info, [&](const napi_value (&v)[7]) -> napi_value {
     auto job = std::make_unique<Run>();
-    job->session = session_of(env, v[0]);
+    job->session = reference_of<Session>(env, v[0]).shared;
     if (job->session == nullptr) throw Failure{"the session has been released", "INVALID_STATE"};
     job->output_names = texts(env, v[3]);
     job->options = read_run_options(env, v[4]);
+    if (!is_absent(env, v[5])) read_device_values(env, v[5], *job);
     read_inputs(env, v[1], v[2], *job);
     Job::start(env, std::move(job), v);
     return nullptr;
@@ -532,7 +631,22 @@ napi_value run_session(napi_env env, napi_callback_info info) {
 
 napi_value release_session(napi_env env, napi_callback_info info) {
   return guarded<1>(env, info, [&](const napi_value (&v)[1]) -> napi_value {
-    session_of(env, v[0]).reset();
+    reference_of<Session>(env, v[0]).drop(env);
+    return nullptr;
+  });
+}
+
+napi_value read_device_value(napi_env env, napi_callback_info info) {
+  return guarded<2>(env, info, [&](napi_value (&v)[2]) -> napi_value {
+    auto job = std::make_unique<Reading>(env, v[Reading::kHandle]);
+    Job::start(env, std::move(job), v);
+    return nullptr;
+  });
+}
+
+napi_value release_device_value(napi_env env, napi_callback_info info) {
+  return guarded<1>(env, info, [&](const napi_value (&v)[1]) -> napi_value {
+    reference_of<const DeviceValue>(env, v[0]).drop(env);
     return nullptr;
   });
 }

@@ -14,13 +14,21 @@ napi_value open_cuda(napi_env env, napi_callback_info info);
 // createOnnxSession(path | Uint8Array, options, done(error, { handle, inputs, outputs }))
 napi_value create_session(napi_env env, napi_callback_info info);
 
-// runOnnxSession(handle, shapes, data, outputNames, options, done(error, outputs))
+// runOnnxSession(handle, shapes, data, outputNames, options, { inputs, outputs } | null, done(error, outputs)): the last but one argument names
+// the inputs and outputs on the session's device.
 napi_value run_session(napi_env env, napi_callback_info info);
+
+// readDeviceValue(handle, done(error, bytes)): copies a value from its device.
+napi_value read_device_value(napi_env env, napi_callback_info info);
+
+// releaseDeviceValue(handle): frees the value when the last call that uses it is done.
+napi_value release_device_value(napi_env env, napi_callback_info info);
 
 // releaseOnnxSession(handle): frees the session when its last run is done.
 napi_value release_session(napi_env env, napi_callback_info info);
 
-// The number of sessions in the process.
+// The numbers of sessions and of values on devices in the process.
 size_t session_count();
+size_t device_value_count();
 
 }  // namespace fourierft::onnxruntime

@@ -76,7 +76,8 @@ function costs(d, entries, { isTile, tokens }) {
     8 * entries * CONFLICT[8] + // the sparse step reads slots, and writes the spectrum
     8 * half * CONFLICT[8]
   // Twiddles, the pairs of both sides, terms, and the coefficients, which are copied to shared memory and read there.
-  const tables = 2 * 8 * twiddles + 24 * pairs + 32 * (half / 2) + 8 * entries + 4 * (2 + CONFLICT[4]) * entries
+  const tables =
+    2 * 8 * twiddles + 24 * pairs + 32 * (half / 2) + 8 * entries + 4 * (2 + CONFLICT[4]) * entries
   return {
     memory: 6 * d, // x read, y read and written
     pipe: shared + tables / tokens + 6 * d,

@@ -50,23 +50,40 @@ export interface Addon {
     options: Readonly<Record<string, unknown>>,
     done: Done<AddonSession>,
   ): void
-  /** `shapes`: for each input of the session, in its order, ONNX Runtime's number of the type, the rank and the dims. */
+  /**
+   * `shapes`: for each input of the session, in its order, ONNX Runtime's number of the type, the rank and the dims. `onDevice`: a handle for
+   * each input on the session's device, whose data are null; and for each output, whether it stays there.
+   */
   runOnnxSession(
     session: SessionHandle,
     shapes: Float64Array,
-    data: readonly AddonTensor['data'][],
+    data: readonly (ArrayBufferView | readonly string[] | null)[],
     outputNames: readonly string[],
     options: object,
-    done: Done<AddonTensor[]>,
+    onDevice: {
+      readonly inputs: readonly (DeviceHandle | null)[] | undefined
+      readonly outputs: readonly boolean[] | undefined
+    } | null,
+    done: Done<AddonOutput[]>,
   ): void
   releaseOnnxSession(session: SessionHandle): void
+  readDeviceValue(value: DeviceHandle, done: Done<ArrayBuffer>): void
+  releaseDeviceValue(value: DeviceHandle): void
   instructions(): string
   /** Counts the live objects of all threads of the process; for tests. */
-  live(): { readonly plans: number; readonly sessions: number; readonly jobs: number }
+  live(): {
+    readonly plans: number
+    readonly sessions: number
+    readonly deviceValues: number
+    readonly jobs: number
+  }
 }
 
 /** An opaque handle of a session of ONNX Runtime. */
 export type SessionHandle = { readonly session: never }
+
+/** An opaque handle of a value on a session's device. */
+export type DeviceHandle = { readonly deviceValue: never }
 
 export interface AddonSession {
   readonly handle: SessionHandle
@@ -83,13 +100,15 @@ export interface AddonValue {
   readonly symbols: readonly string[]
 }
 
-/** An output of a session. The data of an input can be any view of its bytes. */
-export interface AddonTensor {
+/** An output of a session: its data, or its value on the session's device. */
+export type AddonOutput = {
   readonly name: string
   readonly type: number
   readonly dims: readonly number[]
-  readonly data: ArrayBuffer | ArrayBufferView | readonly string[]
-}
+} & (
+  | { readonly data: ArrayBuffer | readonly string[]; readonly value?: never }
+  | { readonly value: DeviceHandle; readonly data?: never }
+)
 
 /** Float32Array, or the bits of float16 or bfloat16 numbers. */
 export type Activations = Float32Array | Uint16Array

@@ -56,12 +56,16 @@ export function requestsDevice(providers: readonly OnnxExecutionProvider[]): boo
 /**
  * Returns the addon's options for these providers; no options if there is only the CPU.
  *
- * @throws {Error} with the code `UNSUPPORTED`, as `openCuda`, and for an unknown provider or device
+ * @throws {Error} with the code `UNSUPPORTED`, as `openCuda`, and for an unknown provider or device, or a CUDA graph
  */
 export async function cudaOptions(
   addon: Addon,
   providers: readonly OnnxExecutionProvider[],
-): Promise<{ readonly cudaLibrary?: string; readonly cudaSettings?: readonly string[] }> {
+): Promise<{
+  readonly cudaLibrary?: string
+  readonly cudaDevice?: number
+  readonly cudaSettings?: readonly string[]
+}> {
   const first = firstNonCpuProvider(providers)
   if (first === undefined) return {}
   const {
@@ -76,13 +80,17 @@ export async function cudaOptions(
     throw unsupported(
       `executionProviders: deviceId of ${name}: expected 0 … ${devices - 1}; received ${deviceId}`,
     )
-  return {
-    cudaLibrary: path,
-    cudaSettings: Object.entries({ deviceId, ...settings }).flatMap(([key, value]) => [
-      key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`),
-      typeof value === 'boolean' ? String(Number(value)) : String(value),
-    ]),
-  }
+  const cudaSettings = Object.entries({ deviceId, ...settings }).map(([key, value]): [string, string] => [
+    key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`),
+    typeof value === 'boolean' ? String(Number(value)) : String(value),
+  ])
+  // A graph repeats the first run: with the addresses of its inputs, which later runs do not have, and with its rows.
+  if (cudaSettings.some(([key, value]) => key === 'enable_cuda_graph' && !/^(0|false)$/i.test(value)))
+    throw unsupported(
+      `executionProviders: enableCudaGraph of ${name}: a graph would repeat the inputs and adapters of the first run`,
+      'leave the setting out',
+    )
+  return { cudaLibrary: path, cudaDevice: Number(deviceId), cudaSettings: cudaSettings.flat() }
 }
 
 /** Returns the first provider other than the CPU, with its settings. */

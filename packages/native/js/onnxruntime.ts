@@ -4,62 +4,19 @@
  * session.
  */
 import {
+  type AddonOutput,
   type AddonSession,
-  type AddonTensor,
   type AddonValue,
+  type DeviceHandle,
   loadAddon,
   promiseOf,
   type SessionHandle,
 } from './addon.js'
 import { cudaOptions, type OnnxExecutionProvider, openCuda, requestsDevice } from './cuda-provider.js'
+import { OnnxDeviceTensor } from './device-tensor.js'
 import { unsupported } from './native-error.js'
+import { numberOf, type OnnxType, typedArray, typeOf } from './onnx-types.js'
 import { untested } from './untested.js'
-
-/** ONNX's element types that have a typed array, by ONNX Runtime's numbers. */
-const TYPES = {
-  float32: 1,
-  uint8: 2,
-  int8: 3,
-  uint16: 4,
-  int16: 5,
-  int32: 6,
-  int64: 7,
-  string: 8,
-  bool: 9,
-  float16: 10,
-  float64: 11,
-  uint32: 12,
-  uint64: 13,
-  uint4: 21,
-  int4: 22,
-} as const
-
-export type OnnxType = keyof typeof TYPES
-
-const NAMES = new Map<number, OnnxType>(
-  Object.entries(TYPES).map(([name, number]) => [number, name as OnnxType]),
-)
-
-/** The array for `float16` numbers: Float16Array if the engine has it, as in ONNX Runtime's packages. */
-const HALF_ARRAY: new (buffer: ArrayBuffer) => ArrayBufferView =
-  (globalThis as { Float16Array?: new (buffer: ArrayBuffer) => ArrayBufferView }).Float16Array ?? Uint16Array
-
-const ARRAYS: Readonly<Record<Exclude<OnnxType, 'string'>, new (buffer: ArrayBuffer) => ArrayBufferView>> = {
-  float32: Float32Array,
-  uint8: Uint8Array,
-  int8: Int8Array,
-  uint16: Uint16Array,
-  int16: Int16Array,
-  int32: Int32Array,
-  int64: BigInt64Array,
-  bool: Uint8Array,
-  float16: HALF_ARRAY,
-  float64: Float64Array,
-  uint32: Uint32Array,
-  uint64: BigUint64Array,
-  uint4: Uint8Array,
-  int4: Int8Array,
-}
 
 export interface OnnxTensor {
   readonly type: string
@@ -105,21 +62,31 @@ export interface OnnxRunOptions {
   readonly tag?: string | undefined
 }
 
+export type OnnxInputs = Readonly<Record<string, OnnxTensor | OnnxDeviceTensor>>
+
 export interface OnnxSession {
   readonly inputs: readonly OnnxValue[]
   readonly outputs: readonly OnnxValue[]
   /**
    * Computes the named outputs. Tensors that are not inputs are ignored. Inputs are copied before this returns: their arrays can be changed or
-   * transferred during the run.
+   * transferred during the run. Those on the session's device are used where they are.
    *
-   * @throws {Error} if an input is missing or ONNX Runtime rejects the run; with the code `INVALID_STATE` after `release`
+   * @param options.onDevice outputs that stay on the session's device, as `OnnxDeviceTensor`s
+   * @throws {Error} if an input is missing or ONNX Runtime rejects the run; with the code `INVALID_STATE` after `release`, or if an input on a
+   *   device has been released; with the code `UNSUPPORTED` for inputs on another device, and for outputs that cannot be on one: all outputs
+   *   of a session on the CPU, and strings. The property `tensor` then has the name of the input or output
    */
   run(
-    inputs: Readonly<Record<string, OnnxTensor>>,
+    inputs: OnnxInputs,
+    outputs: readonly string[],
+    options: OnnxRunOptions & { readonly onDevice: readonly string[] },
+  ): Promise<Record<string, OnnxTensor | OnnxDeviceTensor>>
+  run(
+    inputs: OnnxInputs,
     outputs: readonly string[],
     options?: OnnxRunOptions,
   ): Promise<Record<string, OnnxTensor>>
-  /** Frees the session when its last run is done. */
+  /** Frees the session when its last run is done and none of its outputs is left on the device. */
   release(): void
 }
 
@@ -174,7 +141,8 @@ export function openOnnxRuntime(library: string): OnnxRuntime {
       return {
         inputs: inputs.map(describeValue),
         outputs: outputs.map(describeValue),
-        run: (tensors, outputNames, runOptions = {}) => run(handle, names, tensors, outputNames, runOptions),
+        run: ((tensors, outputNames, runOptions = {}) =>
+          run(handle, names, tensors, outputNames, runOptions)) as OnnxSession['run'],
         release: () => addon.releaseOnnxSession(handle),
       }
     },
@@ -183,26 +151,32 @@ export function openOnnxRuntime(library: string): OnnxRuntime {
   async function run(
     handle: SessionHandle,
     inputNames: readonly string[],
-    tensors: Readonly<Record<string, OnnxTensor>>,
+    tensors: OnnxInputs,
     outputNames: readonly string[],
-    options: OnnxRunOptions,
-  ): Promise<Record<string, OnnxTensor>> {
+    { onDevice = [], ...options }: OnnxRunOptions & { readonly onDevice?: readonly string[] },
+  ): Promise<Record<string, OnnxTensor | OnnxDeviceTensor>> {
     const shapes: number[] = []
-    const data = inputNames.map((name) => {
+    /** The inputs on a device, and null for the others; undefined if there are none. */
+    let handles: (DeviceHandle | null)[] | undefined
+    const data = inputNames.map((name, i) => {
       const tensor = Object.hasOwn(tensors, name) ? tensors[name] : undefined
       if (tensor === undefined) throw new Error(`input ${name} is missing`)
       shapes.push(numberOf(tensor.type), tensor.dims.length, ...tensor.dims)
-      return tensor.data
+      if (!(tensor instanceof OnnxDeviceTensor)) return tensor.data
+      handles ??= new Array<null>(inputNames.length).fill(null)
+      handles[i] = tensor.handle
+      return null
     })
-    const results = await promiseOf<AddonTensor[]>((done) =>
-      addon.runOnnxSession(handle, Float64Array.from(shapes), data, outputNames, options, done),
+    const kept = onDevice.length > 0 ? outputNames.map((name) => onDevice.includes(name)) : undefined
+    const onDevices = handles || kept ? { inputs: handles, outputs: kept } : null
+    const results = await promiseOf<AddonOutput[]>((done) =>
+      addon.runOnnxSession(handle, Float64Array.from(shapes), data, outputNames, options, onDevices, done),
     )
     return Object.fromEntries(
-      results.map(({ name, type: number, dims, data }) => {
+      results.map(({ name, type: number, dims, data, value }) => {
         const type = typeOf(number)
-        const array =
-          data instanceof ArrayBuffer ? new ARRAYS[type as Exclude<OnnxType, 'string'>](data) : data
-        return [name, { type, dims, data: array }]
+        if (value !== undefined) return [name, new OnnxDeviceTensor(addon, type, dims, value)]
+        return [name, { type, dims, data: data instanceof ArrayBuffer ? typedArray(type, data) : data }]
       }),
     )
   }
@@ -256,17 +230,4 @@ function describeValue({ name, isTensor, type, dims, symbols }: AddonValue): Onn
     type: typeOf(type),
     shape: dims.map((dim, axis) => (dim < 0 ? (symbols[axis] ?? '') : dim)),
   }
-}
-
-function numberOf(type: string): number {
-  const number = Object.hasOwn(TYPES, type) ? TYPES[type as OnnxType] : undefined
-  if (number === undefined)
-    throw new TypeError(`type: expected one of ${Object.keys(TYPES).join(', ')}; received ${type}`)
-  return number
-}
-
-function typeOf(number: number): OnnxType {
-  const name = NAMES.get(number)
-  if (name === undefined) throw new TypeError(`tensors of ONNX's element type ${number} are not supported`)
-  return name
 }

@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
 import { kernelProblem } from '../js/kernel.js'
+import { openOnnxRuntime } from '../js/onnxruntime.js'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const problem = kernelProblem()
@@ -19,6 +20,13 @@ const files = {
   linux: 'libonnxruntime.so.1',
 }
 const library = join(folder, files[process.platform as keyof typeof files])
+
+await import('onnxruntime-node')
+const problemOnHost = problem ?? (await openOnnxRuntime(library).cudaProblem('cuda-host'))
+const reasonOnHost = problemOnHost ? ` (skipped: ${problemOnHost})` : ''
+
+/** Nothing is left of any environment. */
+const NOTHING = { plans: 0, sessions: 0, deviceValues: 0, jobs: 0 }
 
 /** Runs the program in a separate process, because a memory fault would end it. */
 function run(task: string, end: string, rounds: number) {
@@ -46,10 +54,24 @@ describe.skipIf(problem !== undefined)(`workers that end with calls in flight${r
     ['create', 'leave', 3],
     ['run', 'leave', 3],
   ])('%s, %s: the process continues, and no plan, session or job is left', (task, end, rounds) => {
-    expect(run(task, end, rounds)).toEqual({ rounds, live: { plans: 0, sessions: 0, jobs: 0 } })
+    expect(run(task, end, rounds)).toEqual({ rounds, live: NOTHING })
   })
 
   test.each(['kernel', 'create', 'run'])('%s: the process can end during calls', (task) => {
     expect(run(task, 'process', 2)).toEqual({ rounds: 2 })
+  })
+
+  describe.skipIf(problemOnHost !== undefined)(`with values on a device${reasonOnHost}`, () => {
+    test.each([
+      ['terminate', 15],
+      ['exit', 3],
+      ['leave', 3],
+    ])('%s: the process continues, and no value is left', (end, rounds) => {
+      expect(run('device', end, rounds)).toEqual({ rounds, live: NOTHING })
+    })
+
+    test('the process can end during calls', () => {
+      expect(run('device', 'process', 2)).toEqual({ rounds: 2 })
+    })
   })
 })

@@ -35,7 +35,8 @@ const OPTIONS = [
  * @param model the path (Node) or URL of an `.onnx` file, its bytes, or a function that reads it. Bytes must not change while the session is
  *   open. Files are read again when adapters need another graph. External data are read from their own files.
  * @throws {FourierFTError} `INVALID_ONNX`, `FILE_NOT_FOUND`, `IO_ERROR`, `INVALID_OPTION`; `UNSUPPORTED` if there is no ONNX Runtime, no
- *   native kernel despite `native: true`, or if outputs of the native kernel are requested on a device; and the errors of `loadAdapter`
+ *   native kernel despite `native: true`, or if outputs are requested in a place where the native kernel cannot leave them; and the errors of
+ *   `loadAdapter`
  */
 export async function createSession(
   model: ModelSource,

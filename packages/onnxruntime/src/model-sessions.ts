@@ -215,7 +215,9 @@ function trainingOptions(
   options: InferenceSession.SessionOptions,
   memory: MemoryPolicy,
 ): InferenceSession.SessionOptions {
-  return { ...TRAINING_DEFAULTS, ...(memory === 'lean' ? withSessionConfig(options, UNPACKED) : options) }
+  // The outputs of a training graph are read here. They are not those of the model, which the option names.
+  const { preferredOutputLocation: _, ...others } = options
+  return { ...TRAINING_DEFAULTS, ...(memory === 'lean' ? withSessionConfig(others, UNPACKED) : others) }
 }
 
 /** ONNX Runtime otherwise stores each weight of a matrix product in another order, beside the original. */

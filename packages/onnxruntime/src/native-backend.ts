@@ -3,10 +3,19 @@
  * Runtime: `InferenceSession.create(model, { executionProviders: [{ name: 'fourierft', device: 'cuda' }] })`.
  */
 import { FourierFTError } from '@fourierft/core'
-import type { OnnxDevice, OnnxRuntime, OnnxSession, OnnxTensor, OnnxValue } from '@fourierft/native'
+import type {
+  OnnxDevice,
+  OnnxDeviceTensor,
+  OnnxInputs,
+  OnnxRuntime,
+  OnnxSession,
+  OnnxTensor,
+  OnnxValue,
+} from '@fourierft/native'
 import type { Backend, InferenceSession, InferenceSessionHandler, Tensor } from 'onnxruntime-common'
 import { platform } from '#platform'
 import type { Ort } from './ort.js'
+import { checkOutputLocations, outputsOnDevice } from './output-locations.js'
 
 /** The name of the execution provider. */
 export const BACKEND = 'fourierft'
@@ -40,7 +49,7 @@ function nativeBackend(TensorClass: Ort['Tensor']): Backend {
     },
     async createInferenceSessionHandler(model, options = {}) {
       runtime ??= await platform.openNativeKernel()
-      const { executionProviders = [], externalData = [], ...rest } = options
+      const { executionProviders = [], externalData = [], preferredOutputLocation, ...rest } = options
       if (externalData.length > 0)
         throw new FourierFTError(
           'UNSUPPORTED',
@@ -52,14 +61,15 @@ function nativeBackend(TensorClass: Ort['Tensor']): Backend {
       )
       const { name: _, device = 'cpu', ...settings }: FourierFTProvider = provider ?? { name: BACKEND }
       const { useArena } = settings
+      checkOutputLocations(preferredOutputLocation, device)
+      let session: OnnxSession
       try {
-        const session = await runtime.createSession(model, {
+        session = await runtime.createSession(model, {
           // In @fourierft/native, the only setting of the provider cpu is an option of the session.
           ...(device === 'cpu' && typeof useArena === 'boolean' && { enableCpuMemArena: useArena }),
           ...rest,
           executionProviders: [{ name: device, ...settings }],
         })
-        return new NativeHandler(session, TensorClass)
       } catch (cause) {
         const { code, message, problem = message, advice } = cause as NativeError
         throw code === 'UNSUPPORTED' && device !== 'cpu'
@@ -69,6 +79,16 @@ function nativeBackend(TensorClass: Ort['Tensor']): Backend {
               cause,
             })
           : cause
+      }
+      try {
+        return new NativeHandler(
+          session,
+          TensorClass,
+          outputsOnDevice(preferredOutputLocation, session.outputs),
+        )
+      } catch (error) {
+        session.release()
+        throw error
       }
     },
   }
@@ -80,7 +100,15 @@ export interface NativeError {
   readonly message: string
   readonly problem?: string
   readonly advice?: string
+  /** The input or output that is wrong. */
+  readonly tensor?: string
 }
+
+const DOWNLOAD_FIRST = 'download it first: await tensor.getData()'
+const DISPOSE_LATER = 'dispose of tensors after their last run'
+
+/** The buffers of all tensors that a session of this file has left on its device. */
+const deviceBuffers = new WeakSet<object>()
 
 class NativeHandler implements InferenceSessionHandler {
   readonly inputNames: readonly string[]
@@ -89,10 +117,13 @@ class NativeHandler implements InferenceSessionHandler {
   readonly outputMetadata: readonly InferenceSession.ValueMetadata[]
   readonly #session: OnnxSession
   readonly #Tensor: Ort['Tensor']
+  readonly #onDevice: ReadonlySet<string>
 
-  constructor(session: OnnxSession, TensorClass: Ort['Tensor']) {
+  /** @param onDevice the outputs that stay on the device */
+  constructor(session: OnnxSession, TensorClass: Ort['Tensor'], onDevice: ReadonlySet<string>) {
     this.#session = session
     this.#Tensor = TensorClass
+    this.#onDevice = onDevice
     this.inputNames = session.inputs.map(({ name }) => name)
     this.outputNames = session.outputs.map(({ name }) => name)
     this.inputMetadata = session.inputs.map(metadata)
@@ -104,11 +135,24 @@ class NativeHandler implements InferenceSessionHandler {
     fetches: Readonly<Record<string, Tensor | null>>,
     { logSeverityLevel, logVerbosityLevel, tag }: InferenceSession.RunOptions,
   ): Promise<Record<string, Tensor>> {
-    const options = { logSeverityLevel, logVerbosityLevel, tag }
-    const inputs = feeds as unknown as Readonly<Record<string, OnnxTensor>>
-    const results = await this.#session.run(inputs, Object.keys(fetches), options)
+    const inputs = inputsOf(feeds, this.inputNames)
+    for (const [name, target] of Object.entries(fetches)) if (target) checkTarget(target, name)
+    // The place of an output that the caller gives takes precedence over the option of the session.
+    const onDevice = Object.keys(fetches).filter((name) => this.#onDevice.has(name) && !fetches[name])
+    const results = await this.#session
+      .run(inputs, Object.keys(fetches), { logSeverityLevel, logVerbosityLevel, tag, onDevice })
+      .catch((cause: NativeError) => {
+        const { code, message, problem = message, tensor } = cause
+        if (tensor === undefined || (code !== 'INVALID_STATE' && code !== 'UNSUPPORTED')) throw cause
+        throw new FourierFTError(code, problem, {
+          advice: code === 'UNSUPPORTED' ? DOWNLOAD_FIRST : DISPOSE_LATER,
+          tensor,
+          cause,
+        })
+      })
     return Object.fromEntries(
       Object.entries(results).map(([name, result]) => {
+        if (!('data' in result)) return [name, this.#deviceTensor(result)]
         const target = Object.hasOwn(fetches, name) ? fetches[name] : undefined
         return [name, target ? fill(target, name, result) : this.#tensor(result)]
       }),
@@ -126,6 +170,68 @@ class NativeHandler implements InferenceSessionHandler {
   #tensor({ type, data, dims }: OnnxTensor): Tensor {
     return new this.#Tensor(type as 'float32', data as Float32Array, dims)
   }
+
+  #deviceTensor(tensor: OnnxDeviceTensor): Tensor {
+    deviceBuffers.add(tensor)
+    return this.#Tensor.fromGpuBuffer(tensor as never, {
+      dataType: tensor.type as 'float32',
+      dims: tensor.dims,
+      download: async () => (await tensor.read()) as Float32Array,
+      dispose: () => tensor.release(),
+    })
+  }
+}
+
+/**
+ * Returns the inputs of a session of `@fourierft/native`: the feeds themselves, or for feeds on a device the tensors there.
+ *
+ * @throws {FourierFTError} `INVALID_STATE` for a feed that was disposed; `UNSUPPORTED` for one of another runtime
+ */
+function inputsOf(feeds: Readonly<Record<string, Tensor>>, names: readonly string[]): OnnxInputs {
+  const onDevice: Record<string, OnnxDeviceTensor> = {}
+  for (const name of names) {
+    const feed = feeds[name]
+    if (!feed || !isOnDevice(feed)) continue
+    const { location } = feed
+    if (location === 'none') throw disposed(`input ${name}`, name)
+    if (location !== 'gpu-buffer' || !deviceBuffers.has(feed.gpuBuffer))
+      throw new FourierFTError(
+        'UNSUPPORTED',
+        `input ${name}: expected a tensor in JavaScript's memory, or an output of a session on CUDA; received one of another runtime (${location})`,
+        { advice: DOWNLOAD_FIRST, tensor: name, received: location },
+      )
+    onDevice[name] = feed.gpuBuffer as unknown as OnnxDeviceTensor
+  }
+  const inputs = feeds as unknown as OnnxInputs
+  return Object.keys(onDevice).length > 0 ? { ...inputs, ...onDevice } : inputs
+}
+
+/** Whether a tensor is not in JavaScript's memory. Tensors of other classes have no location. */
+function isOnDevice({ location }: Tensor): boolean {
+  return location !== undefined && location !== 'cpu' && location !== 'cpu-pinned'
+}
+
+/**
+ * Checks the tensor for an output.
+ *
+ * @throws {FourierFTError} `INVALID_STATE` for a tensor that was disposed; `UNSUPPORTED` for one on a device
+ */
+function checkTarget(target: Tensor, name: string): void {
+  const { location } = target
+  if (location === 'none') throw disposed(`output ${name}`, name)
+  if (isOnDevice(target))
+    throw new FourierFTError(
+      'UNSUPPORTED',
+      `output ${name}: expected null or a tensor in JavaScript's memory; received one on a device (${location})`,
+      { advice: 'each run makes a new tensor on the device', tensor: name, received: location },
+    )
+}
+
+function disposed(subject: string, tensor: string): FourierFTError {
+  return new FourierFTError('INVALID_STATE', `${subject}: the tensor was disposed`, {
+    advice: DISPOSE_LATER,
+    tensor,
+  })
 }
 
 /** Copies the result into the caller's tensor. */

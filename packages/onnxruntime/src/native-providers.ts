@@ -26,7 +26,7 @@ export async function nativeProviders(
   native: 'auto' | boolean,
   ort: Ort,
   { executionProviders = [], externalData = [] }: InferenceSession.SessionOptions,
-): Promise<{ readonly providers: readonly FourierFTProvider[] } | NativeProblem> {
+): Promise<{ readonly providers: readonly Required<FourierFTProvider>[] } | NativeProblem> {
   if (native === false) return { problem: 'the option native is false' }
   if (ort.env.versions.node === undefined) return { problem: 'the native kernel needs onnxruntime-node' }
   const providers = executionProviders.map((provider) =>

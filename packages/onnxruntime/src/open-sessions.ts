@@ -6,6 +6,7 @@ import { ModelFile, type ModelSource } from './model-source.js'
 import { registerFourierFTBackend } from './native-backend.js'
 import { type NativeProblem, nativeProviders } from './native-providers.js'
 import type { Ort } from './ort.js'
+import { checkOutputLocations } from './output-locations.js'
 
 export interface OpenOptions {
   readonly ort: Ort
@@ -23,7 +24,7 @@ let hasWarned = false
  * Prepares the sessions of a model. No session is opened yet.
  *
  * @throws {FourierFTError} `INVALID_OPTION`; `UNSUPPORTED` if there is no native kernel despite `native: true`, or if outputs of the native
- *   kernel are requested on a device
+ *   kernel on the CPU are requested on a device
  */
 export async function openSessions(
   model: ModelSource,
@@ -37,7 +38,8 @@ export async function openSessions(
   const file = new ModelFile(model, { keepsWeightsInFile: canReadWeightFiles(ort, sessionOptions) })
   const kernel = await nativeProviders(native, ort, sessionOptions)
   if ('providers' in kernel) {
-    checkOutputLocation(sessionOptions)
+    for (const { device } of kernel.providers)
+      checkOutputLocations(sessionOptions.preferredOutputLocation, device)
     registerFourierFTBackend(ort)
     const options = { ...sessionOptions, executionProviders: kernel.providers }
     return new ModelSessions({ ort, file, options, nativeProblem: undefined, change })
@@ -58,26 +60,6 @@ export async function openSessions(
 /** Joins problem and advice as `FourierFTError` does. */
 function messageOf({ problem, advice }: NativeProblem): string {
   return advice === undefined ? problem : `${problem}; ${advice}`
-}
-
-/** Rejects output locations on a device: outputs of the native kernel's sessions are in JavaScript's memory. */
-function checkOutputLocation({
-  preferredOutputLocation: preferred = 'cpu',
-}: InferenceSession.SessionOptions) {
-  const locations = typeof preferred === 'string' ? [preferred] : Object.values(preferred)
-  const unsupported = locations.find((location) => location !== 'cpu')
-  if (unsupported !== undefined)
-    throw new FourierFTError(
-      'UNSUPPORTED',
-      `preferredOutputLocation: expected 'cpu' for a session with the native kernel; received '${unsupported}'`,
-      {
-        advice:
-          "leave the option out, or choose a provider that keeps tensors on its device: executionProviders: ['webgpu']",
-        option: 'preferredOutputLocation',
-        expected: 'cpu',
-        received: unsupported,
-      },
-    )
 }
 
 /**

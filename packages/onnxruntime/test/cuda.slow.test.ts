@@ -7,6 +7,7 @@ import { createAdapter, createConfig } from '@fourierft/core'
 import { Tensor } from 'onnxruntime-node'
 import { describe, expect, test, vi } from 'vitest'
 import { SHAPES, twoLayers } from '../src/__fixtures__/two-layers.js'
+import { withCache } from '../src/__fixtures__/with-cache.js'
 import { createOnnxRuntimeBackend, type OnnxRuntimeBackendName } from '../src/conformance.js'
 import { createSession, type SessionOptions } from '../src/create-session.js'
 import { KNOWN_GAPS } from './known-gaps.js'
@@ -47,10 +48,38 @@ function testEqualToCpu(providers: Providers): void {
   })
 }
 
+function testDeviceOutputs(executionProviders: Providers): void {
+  test('a cache stays on the device through several runs, and has the bits of one in memory', async () => {
+    const options = { adapters, native: true, executionProviders }
+    const inMemory = await createSession(withCache(), options)
+    const onDevice = await createSession(withCache(), {
+      ...options,
+      preferredOutputLocation: { present: 'gpu-buffer' },
+    })
+    const rows = { adapters: ['first', null] }
+    let copied = new Tensor('float32', [], [2, 0, 20]) as Tensor
+    let cached = copied
+    for (let step = 0; step < 4; step++) {
+      const token = new Tensor('float32', x.subarray(step, step + 24), [2, 1, 12])
+      const expected = await inMemory.run({ x: token, past: copied }, rows)
+      const { y, present } = await onDevice.run({ x: token, past: cached }, rows)
+      expect(y?.data).toEqual(expected.y?.data)
+      expect(present?.location).toBe('gpu-buffer')
+      cached.dispose()
+      cached = present as Tensor
+      copied = expected.present as Tensor
+    }
+    await onDevice.release()
+    expect(await cached.getData(true)).toEqual(copied.data)
+    await inMemory.release()
+  })
+}
+
 const onHost = await problemOf('cuda-host')
 describe.skipIf(onHost !== undefined)(`cuda-host${onHost ? ` (skipped: ${onHost})` : ''}`, () => {
   testBackend(() => createOnnxRuntimeBackend('cuda-host'), { lacks: KNOWN_GAPS, quick: true })
   testEqualToCpu([{ name: 'cuda-host' }, 'cpu'])
+  testDeviceOutputs([{ name: 'cuda-host' }, 'cpu'])
 
   test('rejects a device that does not exist', async () => {
     const executionProviders = [{ name: 'cuda-host', deviceId: 1 }]
@@ -66,6 +95,7 @@ if (onDevice === undefined)
   describe('onnxruntime-cuda', () => {
     testBackend(() => createOnnxRuntimeBackend('cuda'), { lacks: KNOWN_GAPS })
     testEqualToCpu(['cuda', 'cpu'])
+    testDeviceOutputs(['cuda', 'cpu'])
   })
 // Checks the errors of the suite and of users without a device.
 else

@@ -19,6 +19,14 @@ const CALLS = 8
 
 const [d1, d2, n, tokens] = [24, 20, 30, 6]
 
+const tensor = (type, dims, data) => ({ type, dims, data })
+const inputs = {
+  x: tensor('float32', [1, tokens, d2], new Float32Array(tokens * d2)),
+  g: tensor('float32', [1, tokens, d1], new Float32Array(tokens * d1)),
+  c: tensor('float32', [2, n], new Float32Array(2 * n)),
+  rows: tensor('int64', [1], BigInt64Array.of(1n)),
+}
+
 /** Each task prepares and returns a function that makes one round of calls. */
 const tasks = {
   async kernel() {
@@ -53,14 +61,19 @@ const tasks = {
   async run() {
     const runtime = (await load('index.js')).openOnnxRuntime(library)
     const session = await runtime.createSession(model, { intraOpNumThreads: 1 })
-    const tensor = (type, dims, data) => ({ type, dims, data })
-    const inputs = {
-      x: tensor('float32', [1, tokens, d2], new Float32Array(tokens * d2)),
-      g: tensor('float32', [1, tokens, d1], new Float32Array(tokens * d1)),
-      c: tensor('float32', [2, n], new Float32Array(2 * n)),
-      rows: tensor('int64', [1], BigInt64Array.of(1n)),
-    }
     return () => session.run(inputs, ['y', 'grad_c', 'grad_x'])
+  },
+  async device() {
+    const runtime = (await load('index.js')).openOnnxRuntime(library)
+    const options = { intraOpNumThreads: 1, executionProviders: ['cuda-host'] }
+    const session = await runtime.createSession(model, options)
+    const run = (x) => session.run({ ...inputs, x }, ['y', 'grad_x'], { onDevice: ['grad_x'] })
+    return async () => {
+      const { grad_x } = await run(inputs.x)
+      await Promise.all([grad_x.read(), run(grad_x)])
+      // Some values are released, the others are freed with the worker.
+      if (Math.random() < 0.5) grad_x.release()
+    }
   },
 }
 
