@@ -207,6 +207,20 @@ describe.skipIf(python === undefined)(`a library of the CPU${withoutPython}`, ()
     expect(succeed(python as string, args)).toBe('4 calls\n')
   })
 
+  test('makes the check fail if the time is too short to compare its numbers', () => {
+    const short = join(folder, 'short')
+    mkdirSync(short)
+    const { status, stdout } = run(python as string, [
+      join(scripts, 'check.py'),
+      ...['--build', build, '--machine', join(build, 'machine.json'), '--out', short],
+      ...['--seconds', '0.3', '--host'],
+    ])
+    expect(statuses(reportIn(short))).toMatchObject({ 'C++': 'cut off', PEFT: 'cut off', times: 'cut off' })
+    expect(readFileSync(join(short, 'report.md'), 'utf8')).toContain('**Not right: C++, PEFT.**')
+    expect(stdout).toMatch(/\nNOT RIGHT: C\+\+, PEFT\n$/)
+    expect(status).toBe(1)
+  })
+
   test(
     'makes the check fail if it has a fault, and the report names the wrong numbers',
     () => {

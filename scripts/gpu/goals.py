@@ -22,10 +22,10 @@ def title(case):
 
 
 def goal(text, limit, is_at_least, found):
-    """A goal with its cases (title, value or None). It is met if every measured case is."""
+    """A goal with its cases (title, value or None). It is met if every measured case meets it; cases without a value are named."""
     cases = [{"case": name, "value": value, "met": (value >= limit) if is_at_least else (value <= limit)} for name, value in found if value is not None]
     status = "not measured" if not cases else "met" if all(case["met"] for case in cases) else "missed"
-    return {"goal": text, "limit": limit, "status": status, "cases": cases}
+    return {"goal": text, "limit": limit, "status": status, "cases": cases, "not measured": [name for name, value in found if value is None]}
 
 
 def over_floor(times, kernel):

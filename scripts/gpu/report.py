@@ -68,7 +68,7 @@ def missing(report):
 
 
 def wrong(report):
-    lines = report.get("failures", [])
+    lines = report["failures"]
     more = [f"- and {len(lines) - 50} more, in report.json"] if len(lines) > 50 else []
     return "\n".join([f"- {line}" for line in lines[:50]] + more)
 
@@ -100,7 +100,7 @@ def goals(report):
     for goal in report["goals"]:
         missed = [case for case in goal["cases"] if not case["met"]]
         shown = missed or goal["cases"]
-        values = "; ".join(f"{case['case']}: {number(case['value'])}" for case in shown)
+        values = "; ".join([f"{case['case']}: {number(case['value'])}" for case in shown] + [f"{name}: not measured" for name in goal["not measured"]])
         rows.append((goal["goal"], f"**{goal['status']}**" if goal["status"] == "missed" else goal["status"],
                      f"{len(missed)} of {len(goal['cases'])} missed. {values}" if missed else values))
     return markdown_table(["goal", "", "cases"], rows)
@@ -150,7 +150,7 @@ def roofline(report):
         cells = []
         for kernel in ("token", "tile_1", "tile_2", "tile"):
             found = seconds(case["times"], f"{kernel} bfloat16")
-            cells += ["", ""] if found is None else [f"{found / least:.2f}", f"{100 * least / found:.0f} %"]
+            cells += ["", ""] if found is None else [number(found / least), f"{100 * least / found:.0f} %"]
         rows.append((case["d"], case["tokens"], case["mode"], micro(least), *cells))
     titles = ["d", "T", "", "floor µs", *(title for kernel in ("token", "tile_1", "tile_2", "tile") for title in (f"{kernel} / floor", "roofline"))]
     text = "bfloat16. The floor: each activation read and written once, at the measured copy bandwidth. Roofline: achieved part of that bandwidth."
@@ -243,7 +243,7 @@ def markdown(report):
 def table(report):
     """The short table that ends the output: steps, goals, and a few times."""
     lines = [f"{step['name']:<28}{step['status']:<13}{step['note'][:110]}" for step in report["steps"]]
-    lines += [f"  {line}" for line in report.get("failures", [])[:20]]
+    lines += [f"  {line}" for line in report["failures"][:20]]
     for goal in report["goals"]:
         values = [case["value"] for case in goal["cases"]]
         spread = f"{number(min(values))} … {number(max(values))}, {sum(case['met'] for case in goal['cases'])} of {len(values)} cases" if values else ""
