@@ -1,7 +1,8 @@
 // Runs the commands of the root package.json. Each command sets the workspace up (pnpm, dependencies, build), then runs its job. This script needs
 // only Node and npm, and installs nothing outside the repository. Its own messages go to standard error: standard output belongs to the job.
 //
-//   node scripts/run.js setup | demo | playground | test | test:slow | test:all | bench | experiments | fourierft  [arguments of the job]
+//   node scripts/run.js setup | demo | playground | test | test:slow | test:all | bench | experiments | fourierft | gpu
+//       [arguments of the job]
 
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -37,6 +38,10 @@ const jobs = {
   bench: program('apps/bench'),
   experiments: program('apps/experiments'),
   fourierft: program('packages/cli'),
+  gpu: (args) => {
+    if (!args.includes('--host') && !args.includes('--quick')) compileForCuda()
+    return run('bash', [join(root, 'scripts/gpu/check.sh'), ...args], { cwd: userFolder() })
+  },
   test: (args) => {
     check()
     test('quick', args)
@@ -171,6 +176,14 @@ function compileKernel() {
     return
   if (job !== 'fourierft')
     run('node', [join(native, 'scripts/build.js'), '--cuda-host'], { stdio: ['ignore', 'ignore', 'inherit'] })
+}
+
+/** Compiles the CUDA kernels for this machine's GPU, so that sessions of ONNX Runtime find them. Without nvcc the check says what is missing. */
+function compileForCuda() {
+  if (spawnSync('nvcc', ['--version']).status !== 0) return
+  run('node', [join(root, 'packages/native/scripts/build.js'), '--cuda'], {
+    env: { CUDAARCHS: 'native', ...environment },
+  })
 }
 
 function manifests() {

@@ -1,0 +1,103 @@
+"""Checks what this machine has. Writes its description as JSON, and prints the architecture to compile for: 90, say, or host.
+
+    python machine.py FILE [--host]
+
+Exits with 2 if something is missing that the check needs, with one line that names it. Optional tools are only described.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+
+# Folders of CUDA's tools that installers leave out of PATH.
+CUDA_FOLDERS = [os.path.join(os.environ.get("CUDA_HOME", "/usr/local/cuda"), "bin"), "/usr/local/cuda/bin"]
+
+
+def tool(name):
+    """The path of a program of CUDA, or None."""
+    return shutil.which(name) or shutil.which(name, path=os.pathsep.join(CUDA_FOLDERS))
+
+
+def first_line(command, pattern=".*"):
+    """The first line of a program's output that matches, or None."""
+    try:
+        output = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return next((line.strip() for line in output.splitlines() if line.strip() and re.search(pattern, line)), None)
+
+
+def gpu(torch):
+    """The current GPU as PyTorch sees it."""
+    found = torch.cuda.get_device_properties(0)
+    major, minor = torch.cuda.get_device_capability(0)
+    return {
+        "name": found.name,
+        "architecture": f"{major}{minor}",
+        "multiprocessors": found.multi_processor_count,
+        "memory": found.total_memory,
+        "l2": getattr(found, "L2_cache_size", 0),
+        "driver": first_line(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]),
+        "cuda": torch.version.cuda,
+    }
+
+
+def describe(host):
+    """The description, and a list of what is missing."""
+    missing = []
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        missing.append(f"the C++ compiler {compiler} (install it, or set CXX)")
+    packages = {name: metadata.version(name) for name in ("torch", "peft") if importlib.util.find_spec(name)}
+    missing += [f"Python's package {name} (pip install {name}; PYTHON chooses another Python)" for name in ("torch", "peft") if name not in packages]
+    found = None
+    if not host:
+        if "torch" in packages:
+            import torch
+
+            if torch.cuda.is_available():
+                found = gpu(torch)
+            else:
+                build = "PyTorch is built without CUDA" if torch.version.cuda is None else "PyTorch finds none"
+                missing.append(f"an NVIDIA GPU ({build}: check nvidia-smi, or use --host for the form without a GPU)")
+        if tool("nvcc") is None:
+            missing.append("nvcc (install CUDA's compiler, or set CUDA_HOME)")
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": first_line(["sh", "-c", "grep -m1 'model name' /proc/cpuinfo | cut -d: -f2"]),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "packages": packages,
+        "compiler": first_line([compiler, "--version"]),
+        "gpu": found,
+        "nvcc": None if host else first_line([tool("nvcc") or "nvcc", "--version"], "release"),
+        "ncu": None if host else tool("ncu"),
+        "compute-sanitizer": None if host else tool("compute-sanitizer"),
+        "node": first_line(["node", "--version"]),
+        "cmake": first_line(["cmake", "--version"]),
+    }, missing
+
+
+def main():
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("file")
+    arguments.add_argument("--host", action="store_true")
+    options = arguments.parse_args()
+    description, missing = describe(options.host)
+    if missing:
+        print(f"missing: {'; '.join(missing)}", file=sys.stderr)
+        sys.exit(2)
+    with open(options.file, "w", encoding="utf-8") as file:
+        json.dump(description, file)
+    print("host" if options.host else description["gpu"]["architecture"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,414 @@
+/**
+ * Tests the check of the CUDA kernels (scripts/gpu) on a machine without a GPU: the CPU runs the kernels, compared with PEFT; a library with a fault
+ * fails; what is missing is named; the report is written from recorded numbers. Needs FOURIERFT_PYTHON, the path of a Python that has PEFT.
+ */
+import { spawnSync } from 'node:child_process'
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+const scripts = join(root, 'scripts/gpu')
+const native = join(root, 'packages/native')
+const recording = join(root, 'test/__fixtures__/gpu-report.json')
+const folder = mkdtempSync(join(tmpdir(), 'fourierft-gpu-'))
+afterAll(() => rmSync(folder, { recursive: true, force: true }))
+
+/** Compilers and PEFT take long on a busy machine, so no hook or test here has a time limit. */
+const NO_LIMIT = 0
+
+const python = process.env.FOURIERFT_PYTHON
+const withoutPython =
+  python === undefined ? ' (skipped: FOURIERFT_PYTHON is not set to a Python with PEFT)' : ''
+const hasNvcc = spawnSync('nvcc', ['--version']).status === 0
+const withoutNvcc = hasNvcc ? '' : ' (skipped: nvcc is not installed)'
+const hasGpu = spawnSync('nvidia-smi', ['-L'], { encoding: 'utf8' }).stdout?.includes('GPU 0') ?? false
+const withGpu = hasGpu ? ' (skipped: this machine has a GPU)' : ''
+
+interface Step {
+  readonly name: string
+  status: string
+  note: string
+  readonly seconds: number
+  fatal: boolean
+}
+
+interface Goal {
+  readonly goal: string
+  readonly status: string
+  readonly cases: readonly { readonly case: string; readonly value: number; readonly met: boolean }[]
+}
+
+/** The parts of report.json that the tests read or change. */
+interface Report {
+  host: boolean
+  verdict: string
+  failures: string[]
+  steps: Step[]
+  goals: Goal[]
+  machine: { gpu: unknown }
+  peft: { checks: number; failed: number; seed: number }
+  times: Times
+}
+
+interface Times {
+  memory: string
+  ceilings: Record<string, number>
+  sizes: {
+    d: number
+    tokens: number
+    mode: string
+    times: Record<string, { eager: { median: number; quartiles: number[] } }>
+  }[]
+}
+
+function run(command: string, args: readonly string[], environment: NodeJS.ProcessEnv = {}) {
+  const { status, stdout, stderr, error } = spawnSync(command, args, {
+    encoding: 'utf8',
+    env: { ...process.env, PYTHONDONTWRITEBYTECODE: '1', ...environment },
+    maxBuffer: 2 ** 26,
+  })
+  if (error) throw error
+  return { status, stdout, stderr }
+}
+
+function succeed(command: string, args: readonly string[]): string {
+  const { status, stdout, stderr } = run(command, args)
+  if (status !== 0) throw new Error(`${command} ${args.join(' ')}: ${stdout}${stderr}`)
+  return stdout
+}
+
+/** Runs the check with a Python. */
+function check(args: readonly string[], { PYTHON = python }: { PYTHON?: string } = {}) {
+  return run('bash', [join(scripts, 'check.sh'), ...args], { PYTHON })
+}
+
+/** Evaluates an expression of Python about a module of the check, with `input` as its standard input. */
+function evaluate(module: string, expression: string, input: string) {
+  const program = `import json, sys, ${module}; print(json.dumps(${expression}))`
+  const { stdout, stderr } = spawnSync(python ?? 'python3', ['-c', program], {
+    encoding: 'utf8',
+    input,
+    env: { ...process.env, PYTHONPATH: scripts, PYTHONDONTWRITEBYTECODE: '1' },
+  })
+  if (stdout === '') throw new Error(stderr)
+  return JSON.parse(stdout)
+}
+
+function reportIn(out: string): Report {
+  return JSON.parse(readFileSync(join(out, 'report.json'), 'utf8'))
+}
+
+/** Returns a status of each step, by its name. */
+function statuses({ steps }: Report): Record<string, string> {
+  return Object.fromEntries(steps.map(({ name, status }) => [name, status]))
+}
+
+describe.skipIf(python === undefined)(`the check without a GPU${withoutPython}`, () => {
+  const out = join(folder, 'out')
+  let whole: ReturnType<typeof check>
+  beforeAll(() => {
+    whole = check([out, '--host'])
+  }, NO_LIMIT)
+
+  test('builds the kernels for the CPU, and finds every number right', () => {
+    expect(whole.stderr).toBe('')
+    const report = reportIn(out)
+    expect(report.failures).toEqual([])
+    expect(statuses(report)).toMatchObject({ 'C++': 'passed', PEFT: 'passed', times: 'passed' })
+    expect(report.peft.checks).toBeGreaterThan(1000)
+    expect(report.verdict).toBe('right')
+    expect(whole.stdout).toMatch(/\nall numbers are right\n$/)
+    expect(whole.status).toBe(0)
+  })
+
+  test('says that the CPU ran the kernels, and names what did not run', () => {
+    expect(whole.stdout).toContain('the CPU ran the kernels: this says nothing about a GPU')
+    const text = readFileSync(join(out, 'report.md'), 'utf8')
+    expect(text).toContain('The CPU ran the kernels')
+    expect(text).toContain('- sanitizers: missing, the CPU runs the kernels')
+    expect(text).toContain('- counters: missing, the CPU runs the kernels')
+    expect(text).toContain('- PEFT: a CUDA graph needs a GPU')
+    for (const { status } of reportIn(out).goals) expect(status).toBe('not measured')
+  })
+
+  test('writes a few files of moderate size', () => {
+    const files = readdirSync(out)
+    expect(files).toContain('report.md')
+    expect(files.length).toBeLessThanOrEqual(8)
+    for (const file of files) {
+      expect(file).toMatch(/^[\w.-]+$/)
+      expect(statSync(join(out, file)).size).toBeLessThanOrEqual(2 ** 24)
+    }
+    if (process.env.FOURIERFT_RECORD) copyFileSync(join(out, 'report.json'), recording)
+  })
+
+  test.skipIf(hasGpu)(`exits with 2 and names the GPU if there is none${withGpu}`, () => {
+    const { status, stderr } = check([join(folder, 'none')])
+    expect(stderr).toMatch(/^missing: .*an NVIDIA GPU \(.*--host.*\).*\n$/)
+    expect(status).toBe(2)
+  })
+
+  test('exits with 2 and names Python or its packages if they are missing', () => {
+    const missing = check([join(folder, 'none'), '--host'], { PYTHON: join(folder, 'no-python') })
+    expect(missing.stderr).toMatch(/^missing: Python \(.*PYTHON.*\)\n$/)
+    expect(missing.status).toBe(2)
+
+    const bare = join(folder, 'bare-python')
+    writeFileSync(bare, `#!/bin/sh\nexec ${python} -I -S "$@"\n`)
+    chmodSync(bare, 0o755)
+    const withoutPackages = check([join(folder, 'none'), '--host'], { PYTHON: bare })
+    expect(withoutPackages.stderr).toMatch(/^missing: .*package torch .*package peft .*\n$/)
+    expect(withoutPackages.status).toBe(2)
+  })
+
+  test.each([[], ['a', 'b'], ['a', '--fast'], ['a', '--seed', 'x']].map((args) => [args.join(' '), args]))(
+    'rejects the arguments %j',
+    (_, args) => {
+      const { status, stderr } = check(args as string[])
+      expect(stderr).toMatch(/^usage: check.sh OUT/)
+      expect(status).toBe(2)
+    },
+  )
+})
+
+describe.skipIf(python === undefined)(`a library of the CPU${withoutPython}`, () => {
+  const build = join(folder, 'build')
+  const out = join(folder, 'faulty')
+  beforeAll(() => {
+    mkdirSync(out)
+    const log = succeed('bash', [join(scripts, 'build.sh'), build, 'host'])
+    writeFileSync(join(build, 'build.log'), log)
+    const objects = readdirSync(build).filter((name) => /^(plan|branch|kernel-.*)\.o$/.test(name))
+    succeed('g++', [
+      ...['-std=c++17', '-O2', '-fPIC', '-shared', '-fvisibility=hidden', '-Wno-unknown-pragmas'],
+      ...['host-shim', 'cuda', 'include'].map((name) => `-I${join(native, name)}`),
+      ...['-o', join(build, 'libfaulty.so'), join(root, 'test/__fixtures__/faulty-cuda.cc')],
+      ...objects.map((name) => join(build, name)),
+    ])
+    succeed(python as string, [join(scripts, 'machine.py'), join(build, 'machine.json'), '--host'])
+  }, NO_LIMIT)
+
+  test('has the calls that a profiler starts', () => {
+    const args = [join(scripts, 'launch.py'), join(build, 'libfourierft-cuda.so')]
+    expect(succeed(python as string, args)).toBe('4 calls\n')
+  })
+
+  test('makes the check fail if the time is too short to compare its numbers', () => {
+    const short = join(folder, 'short')
+    mkdirSync(short)
+    const { status, stdout } = run(python as string, [
+      join(scripts, 'check.py'),
+      ...['--build', build, '--machine', join(build, 'machine.json'), '--out', short],
+      ...['--seconds', '0.3', '--host'],
+    ])
+    expect(statuses(reportIn(short))).toMatchObject({ 'C++': 'cut off', PEFT: 'cut off', times: 'cut off' })
+    expect(readFileSync(join(short, 'report.md'), 'utf8')).toContain('**Not right: C++, PEFT.**')
+    expect(stdout).toMatch(/\nNOT RIGHT: C\+\+, PEFT\n$/)
+    expect(status).toBe(1)
+  })
+
+  test(
+    'makes the check fail if it has a fault, and the report names the wrong numbers',
+    () => {
+      const { status, stdout } = run(python as string, [
+        join(scripts, 'check.py'),
+        ...['--build', build, '--machine', join(build, 'machine.json'), '--out', out],
+        ...['--library', join(build, 'libfaulty.so'), '--quick', '--host'],
+      ])
+      const report = reportIn(out)
+      // Only the result of forward is wrong, in float32 also for a whole layer.
+      expect(report.failures).not.toEqual([])
+      for (const line of report.failures) expect(line).toMatch(/^PEFT: .*(: y,|float32, \w+: error)/)
+      expect(report.failures.join('\n')).toMatch(/97x101, T = 7, float32, tile_2: y, norm of the error/)
+      expect(statuses(report)).toEqual({ 'C++': 'passed', PEFT: 'failed' })
+      expect(readFileSync(join(out, 'report.md'), 'utf8')).toContain('**Not right: PEFT.**')
+      expect(stdout).toMatch(/\nNOT RIGHT: PEFT\n$/)
+      expect(status).toBe(1)
+    },
+    NO_LIMIT,
+  )
+})
+
+describe('the counters', () => {
+  test('are read from the layout of ncu: titles, units, and a line for each kernel', () => {
+    const output = [
+      '==PROF== Connected to process 1',
+      '4 calls',
+      '"ID","Kernel Name","gpu__time_duration.sum","launch__registers_per_thread"',
+      '"","","us","register/thread"',
+      '"0","void forward_kernel<1, true>(Call)","1,234.5","96"',
+    ].join('\n')
+    expect(evaluate('counters', 'counters.parse(sys.stdin.read())', output)).toEqual([
+      {
+        name: 'void forward_kernel<1, true>',
+        metrics: {
+          'gpu__time_duration.sum': [1234.5, 'us'],
+          launch__registers_per_thread: [96, 'register/thread'],
+        },
+      },
+    ])
+    expect(evaluate('counters', 'counters.parse(sys.stdin.read())', '==ERROR== no permission')).toEqual([])
+  })
+})
+
+describe.skipIf(!hasNvcc)(`the build for a GPU${withoutNvcc}`, () => {
+  test(
+    'needs only nvcc and its host compiler',
+    () => {
+      const build = join(folder, 'sm-90')
+      succeed('bash', [join(scripts, 'build.sh'), build, '90'])
+      expect(existsSync(join(build, 'libfourierft-cuda.so'))).toBe(true)
+      const { status, stdout } = run(join(build, 'fourierft-cuda-test'), [])
+      if (hasGpu) expect(stdout).toMatch(/ 0 failed\n$/)
+      else expect(stdout).toBe('skipped: no CUDA device\n')
+      expect(status).toBe(hasGpu ? 0 : 77)
+    },
+    NO_LIMIT,
+  )
+})
+
+describe('the report of recorded numbers', () => {
+  /** Writes the report with a change, by any Python. */
+  function written(change: (report: Report) => void, args: readonly string[] = []): string {
+    const report: Report = JSON.parse(readFileSync(recording, 'utf8'))
+    change(report)
+    const file = join(folder, 'changed.json')
+    writeFileSync(file, JSON.stringify(report))
+    return succeed(python ?? 'python3', [join(scripts, 'report.py'), file, ...args])
+  }
+
+  function step({ steps }: Report, name: string): Step {
+    const found = steps.find((step) => step.name === name)
+    if (found === undefined) throw new Error(`no step ${name}`)
+    return found
+  }
+
+  test('says that all numbers are right', () => {
+    const text = written(() => {})
+    expect(text).toContain('\nAll numbers are right.\n')
+    expect(text).not.toContain('## Wrong numbers')
+    for (const title of ['Steps', 'What did not run', 'Goals', 'Ceilings', 'Correctness against PEFT'])
+      expect(text).toContain(`\n## ${title}\n`)
+    expect(written(() => {}, ['--table'])).toMatch(/\nall numbers are right\n$/)
+  })
+
+  test('names a wrong number and its step', () => {
+    const change = (report: Report) => {
+      report.verdict = 'wrong'
+      report.failures = ['PEFT: 97x101, T = 7, bfloat16, token: y, norm of the error: error 2, limit 1']
+      Object.assign(step(report, 'PEFT'), { status: 'failed', fatal: true })
+    }
+    expect(written(change)).toContain('**Not right: PEFT.**')
+    expect(written(change)).toContain('## Wrong numbers\n\n- PEFT: 97x101, T = 7, bfloat16, token: y')
+    expect(written(change, ['--table'])).toMatch(/\nNOT RIGHT: PEFT\n$/)
+  })
+
+  test('names programs that are missing, and what was cut off', () => {
+    const text = written((report) => {
+      report.host = false
+      Object.assign(step(report, 'counters'), { status: 'missing', note: 'ncu is not installed' })
+      Object.assign(step(report, 'sanitizers'), {
+        status: 'missing',
+        note: 'compute-sanitizer is not installed',
+      })
+      Object.assign(step(report, 'times'), { status: 'cut off', note: 'not measured: d = 8192, T = 4096' })
+    })
+    expect(text).toContain('- counters: missing, ncu is not installed\n')
+    expect(text).toContain('- sanitizers: missing, compute-sanitizer is not installed\n')
+    expect(text).toContain('- times: cut off, not measured: d = 8192, T = 4096\n')
+    expect(text).toContain('\nAll numbers are right.\n')
+    expect(text).not.toContain('The CPU ran the kernels')
+  })
+
+  /** Times of a GPU with a copy bandwidth of 4 TB/s, in seconds. */
+  function gpuTimes(medians: Record<string, number>): Times {
+    const times = Object.fromEntries(
+      Object.entries(medians).map(([name, median]) => [
+        `${name} bfloat16`,
+        { eager: { median, quartiles: [median, median] } },
+      ]),
+    )
+    return {
+      memory: 'cuda',
+      ceilings: { copy: 4e12 },
+      sizes: [{ d: 4096, tokens: 512, mode: 'forward', times }],
+    }
+  }
+
+  const goalsOf = (times: Times): Goal[] =>
+    evaluate('goals', 'goals.goals_of(json.load(sys.stdin))', JSON.stringify(times))
+
+  // The floor is 3 · 512 · 4096 · 2 bytes / 4 TB/s = 3.15 µs.
+  const measured = { token: 9e-6, tile: 6e-6, frozen: 20e-6, LoRA: 28e-6, 'PEFT FourierFT': 600e-6 }
+
+  test('computes the goals of both kernels from the times', () => {
+    const found = goalsOf(gpuTimes(measured)).map(({ status, cases }) => [status, cases[0]?.value])
+    const floor = (3 * 512 * 4096 * 2) / 4e12
+    expect(found).toEqual([
+      ['missed', 9e-6 / floor],
+      ['missed', 9e-6 / (28e-6 - 20e-6)],
+      ['met', 600e-6 / (20e-6 + 9e-6)],
+      ['met', 6e-6 / floor],
+      ['met', 6e-6 / (28e-6 - 20e-6)],
+      ['met', 600e-6 / (20e-6 + 6e-6)],
+    ])
+  })
+
+  test('has no goal from times of the CPU, or without times', () => {
+    for (const times of [{ ...gpuTimes(measured), memory: 'cpu' }, gpuTimes({ token: 1e-6 })]) {
+      const statuses = goalsOf(times).map(({ status }) => status)
+      expect(statuses.filter((status) => status !== 'not measured')).toEqual(
+        times.memory === 'cpu' ? [] : ['met'],
+      )
+    }
+  })
+
+  test('shows a goal that was missed with its number', () => {
+    const text = written((report) => {
+      report.goals = goalsOf(gpuTimes(measured))
+    })
+    expect(text).toContain('**missed** | 1 of 1 missed. d = 4096, T = 512, forward: 2.86 |')
+    expect(text).toContain('| met | d = 4096, T = 512, forward: 1.91 |')
+  })
+})
+
+describe('the output of a sanitizer', () => {
+  const verdict = (status: number, output: string): string[] =>
+    evaluate('sanitizers', `sanitizers.verdict(${status}, sys.stdin.read())`, output)
+  const summary = '========= COMPUTE-SANITIZER\n40 checks, 0 failed\n========= '
+
+  test('passes without a finding', () => {
+    expect(verdict(0, `${summary}ERROR SUMMARY: 0 errors\n`)).toEqual([
+      'passed',
+      'ERROR SUMMARY: 0; 40 checks, 0 failed',
+    ])
+    expect(verdict(0, `${summary}RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)\n`)[0]).toBe(
+      'passed',
+    )
+  })
+
+  test('fails with a finding, or if the checks failed', () => {
+    expect(verdict(86, `${summary}ERROR SUMMARY: 2 errors\n`)[0]).toBe('failed')
+    expect(verdict(1, '9 checks, 1 failed\n========= ERROR SUMMARY: 0 errors\n')[0]).toBe('failed')
+  })
+
+  test('did not run if the sanitizer does not support the device, or if nothing was checked', () => {
+    const refused = '========= Error: Device not supported\nFAILED cudaMalloc\n3 checks, 3 failed\n'
+    expect(verdict(86, refused)).toEqual(['did not run', 'Error: Device not supported'])
+    expect(verdict(77, 'skipped: no CUDA device\n')).toEqual(['did not run', 'skipped: no CUDA device'])
+  })
+})
