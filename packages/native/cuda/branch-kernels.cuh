@@ -20,6 +20,15 @@ constexpr int kMaxThreads = kIsFused ? 128 : 512;
 template <int G, bool kIsFused>
 constexpr int kMinBlocks = !kIsFused ? 2 : G == 1 ? 4 : 3;
 
+// On sm_100 the compiler needs more than 168 registers for the gradient of two tokens.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+template <int G, bool kIsFused>
+constexpr int kMinBackwardBlocks = G == 1 ? kMinBlocks<G, kIsFused> : 2;
+#else
+template <int G, bool kIsFused>
+constexpr int kMinBackwardBlocks = kMinBlocks<G, kIsFused>;
+#endif
+
 // With more entries, coefficients are not kept in shared memory.
 constexpr int kMaxStagedEntries = 4096;
 
@@ -326,7 +335,7 @@ __global__ void __launch_bounds__(kMaxThreads<kIsFused>, kMinBlocks<G, kIsFused>
 // Block b computes tokens first_token + b G ... and writes Re(G[j_l] X[k_l]) to the products: their sum to the row of the first token if all tokens
 // have one adapter, else each token to its own row. The spectra of all branches are summed before one transform to grad_x.
 template <int G, bool kIsFused>
-__global__ void __launch_bounds__(kMaxThreads<kIsFused>, kMinBlocks<G, kIsFused>) backward_kernel(const __grid_constant__ Call call) {
+__global__ void __launch_bounds__(kMaxThreads<kIsFused>, kMinBackwardBlocks<G, kIsFused>) backward_kernel(const __grid_constant__ Call call) {
   const Tile<G> tile(call);
   const DevicePlan& plan = call.plan;
   if (call.grad_x != nullptr) tile.fill_invalid(plan.in, call.dtype, call.grad_x);
