@@ -277,7 +277,8 @@ int64_t tokens_at_once(const Adapters& adapters, const fourierft_cuda_rows* rows
 // One token in each block as long as all of them run at once, because a block's time decides then.
 const Kernel& kernel_for(const fourierft_cuda_plan* plan, int64_t tokens) {
   if (plan->two_tokens == nullptr) return *plan->one_token;
-  return plan->one_token == nullptr || tokens > plan->multiprocessors ? *plan->two_tokens : *plan->one_token;
+  const int64_t at_once = static_cast<int64_t>(plan->multiprocessors) * kMinBlocks<1, true>;
+  return plan->one_token == nullptr || tokens > at_once ? *plan->two_tokens : *plan->one_token;
 }
 
 dim3 blocks_of(int64_t tokens, const Kernel& kernel) { return dim3(static_cast<unsigned>((tokens - 1) / kernel.tokens + 1)); }
