@@ -660,6 +660,20 @@ void compare_branches_in_all_orders(const Problem& p) {
   host_shim::settings.order = host_shim::Order::ascending;
 }
 
+// The tile kernel has one token in each block as long as all blocks run at once: four on each multiprocessor.
+void choose_the_number_of_tokens() {
+  host_shim::settings.multiprocessors = 2;
+  for (const int tokens : {8, 9}) {
+    const Problem p = make(48, 36, 60, 1, tokens, 7);
+    const Result one = Runner(p, FOURIERFT_CUDA_KERNEL_TILE_1).run({}), two = Runner(p, FOURIERFT_CUDA_KERNEL_TILE_2).run({}),
+                 chosen = Runner(p, FOURIERFT_CUDA_KERNEL_TILE).run({});
+    // The gradient of two tokens is summed in another order.
+    check(!same(one.gc, two.gc), "one and two tokens differ", tokens, 0);
+    check(same(chosen, tokens == 8 ? one : two), "the number of tokens in a block", tokens, 8);
+  }
+  host_shim::settings.multiprocessors = 132;
+}
+
 void count_launches() {
   const Problem p = make(12, 10, 20, 2, 8, 3);
   fourierft_cuda_plan* plan = nullptr;
@@ -712,6 +726,7 @@ int main(int count, char** arguments) {
 #ifdef HOST_SHIM
   reject_rows_too_large_for_shared_memory();
   queue_without_waiting();
+  choose_the_number_of_tokens();
   count_launches();
   compare_branches_in_all_orders(make(96, 256, 40, 2, 3, seed++));
   every_barrier_is_needed(make(96, 768, 200, 1, 2, seed++));
