@@ -178,9 +178,10 @@ function compileKernel() {
     run('node', [join(native, 'scripts/build.js'), '--cuda-host'], { stdio: ['ignore', 'ignore', 'inherit'] })
 }
 
-/** Compiles the CUDA kernels for this machine's GPU, so that sessions of ONNX Runtime find them. Without nvcc the check says what is missing. */
+/** Compiles the CUDA kernels for this machine's GPU, so that sessions of ONNX Runtime find them. Without a GPU or nvcc the check says what is missing. */
 function compileForCuda() {
-  if (spawnSync('nvcc', ['--version']).status !== 0) return
+  const works = (command, args) => spawnSync(command, args).status === 0
+  if (!works('nvidia-smi', ['-L']) || !works('nvcc', ['--version'])) return
   run('node', [join(root, 'packages/native/scripts/build.js'), '--cuda'], {
     env: { CUDAARCHS: 'native', ...environment },
   })
