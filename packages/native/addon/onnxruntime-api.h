@@ -104,6 +104,7 @@ constexpr uint32_t kApiVersion = 18;
   F(BindOutputToDevice, 138, StatusHandle, (Handle binding, const char* name, Handle memory))                                          \
   F(GetBoundOutputValues, 140, StatusHandle, (Handle binding, Handle allocator, Handle** values, size_t* count))                       \
   F(KernelContext_GetGPUComputeStream, 193, StatusHandle, (Handle context, void** stream))                                             \
+  F(SynchronizeBoundInputs, 202, StatusHandle, (Handle binding))                                                                       \
   F(SynchronizeBoundOutputs, 203, StatusHandle, (Handle binding))                                                                      \
   F(SessionOptionsAppendExecutionProvider_CUDA_V2, 204, StatusHandle, (Handle options, Handle cuda))                                   \
   F(CreateCUDAProviderOptions, 205, StatusHandle, (Handle * cuda))                                                                     \

@@ -251,6 +251,7 @@ struct Run : Job {
     }
     for (size_t i = 0; i < output_names.size(); i++)
       check(api.BindOutputToDevice(binding, output_names[i].c_str(), is_kept(i) ? session->memory.get() : cpu_memory()));
+    check(api.SynchronizeBoundInputs(binding));
     check(api.RunWithBinding(session->handle, options.get(), binding));
     check(api.SynchronizeBoundOutputs(binding));
     take_bound_outputs(binding);

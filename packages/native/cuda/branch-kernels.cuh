@@ -162,7 +162,7 @@ struct AddToRows {
 
 template <int G, bool kIsFused>
 __device__ __forceinline__ void analyse(const DeviceSide& side, const Call& call, const Tile<G>& tile, const void* rows, const Rows& buffer,
-                               const Rows& slots) {
+                                        const Rows& slots) {
   if (kIsFused && side.fuses_rows && call.is_paired) {
     run_small_stage<G, kIsFused>(side.stages[0], side.length, true, LoadRows<G>{tile, call.dtype, rows, side.d}, StoreShared{buffer});
     __syncthreads();
@@ -215,7 +215,7 @@ __device__ __forceinline__ void stage_coefficients(const Call& call, const Branc
 // Adds terms first ... end-1 to the sums of all tokens. `staged`: the coefficients in shared memory, or null.
 template <int G>
 __device__ __forceinline__ void add_terms(const DeviceTerms& terms, int first, int end, const Call& call, const Branch& branch, const Tile<G>& tile,
-                                 const float* staged, const Rows& from, float2 (&sums)[G]) {
+                                          const float* staged, const Rows& from, float2 (&sums)[G]) {
   for (int t = first; t < end; t++) {
     const DeviceTerm term = terms.terms[t];
     float c = staged != nullptr ? staged[term.entry] : coefficient_of(call.adapters, branch, tile.adapter[0], call.plan.n, term.entry);
@@ -236,7 +236,7 @@ __device__ __forceinline__ void add_terms(const DeviceTerms& terms, int first, i
 // are real. The packed spectrum is z[j] = (S[j] + conj S[N-j]) + i e(j/d) (S[j] - conj S[N-j]), where e((N-j)/d) = -conj e(j/d).
 template <int G>
 __device__ __forceinline__ void combine(const DeviceSide& into, const DeviceTerms& terms, const Call& call, const Branch& branch, const Tile<G>& tile,
-                               const float* staged, const Rows& from, const Rows& sums, const Rows& buffer, bool is_first, bool is_last) {
+                                        const float* staged, const Rows& from, const Rows& sums, const Rows& buffer, bool is_first, bool is_last) {
   for (int p = threadIdx.x; p < (is_last ? terms.join_count : terms.active_count); p += blockDim.x) {
     const DeviceJoin join = terms.joins[p];
     float2 s[G], w[G];

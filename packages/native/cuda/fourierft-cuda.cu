@@ -49,6 +49,9 @@ using fourierft::Side;
 using fourierft::Terms;
 using fourierft::Transform;
 
+// The limit of a kernel's arguments on every architecture.
+static_assert(sizeof(Call) <= 4096 && sizeof(Reduce) <= 4096);
+
 // The number of tokens whose products are in the workspace at a time. It is constant, so the order of the gradient's sums is also constant.
 constexpr int64_t kTokensPerChunk = 2048;
 
@@ -267,11 +270,10 @@ void set_inline_rows(Adapters& adapters, const fourierft_cuda_rows* rows, int64_
   for (int64_t r = first; r < end; r++) adapters.inline_rows[r - first] = static_cast<int32_t>(rows->adapters[r]);
 }
 
-// The number of tokens of a launch: all of them, or those of so many rows as it takes; in whole blocks.
-int64_t tokens_at_once(const Adapters& adapters, const fourierft_cuda_rows* rows, int64_t limit, const Kernel& kernel) {
-  if (rows == nullptr || !rows->is_on_host) return limit;
-  const int64_t of_rows = static_cast<int64_t>(kMaxInlineRows) * adapters.tokens_per_row;
-  return std::min(limit, rows->count <= kMaxInlineRows ? limit : of_rows / kernel.tokens * kernel.tokens);
+// The number of tokens of a launch: all of them, or those of as many rows as it takes. It is even, so each launch begins with a whole block.
+int64_t tokens_at_once(const Adapters& adapters, const fourierft_cuda_rows* rows, int64_t limit) {
+  if (rows == nullptr || !rows->is_on_host || rows->count <= kMaxInlineRows) return limit;
+  return std::min(limit, static_cast<int64_t>(kMaxInlineRows) * adapters.tokens_per_row);
 }
 
 // One token in each block as long as all of them run at once, because a block's time decides then.
@@ -339,12 +341,11 @@ Workspaces& workspaces() {
   return *shared;
 }
 
-// Every plan's kernels may use all of a block's shared memory on this device: all plans share this attribute. This also loads the kernels, which
-// cannot be done while a graph is captured.
-fourierft_cuda_status allow_shared_memory(const Kernel& kernel, int max_shared_bytes) {
-  const fourierft_cuda_status status = checked(cudaFuncSetAttribute(kernel.forward, cudaFuncAttributeMaxDynamicSharedMemorySize, max_shared_bytes));
-  if (status != FOURIERFT_CUDA_OK) return status;
-  return checked(cudaFuncSetAttribute(kernel.backward, cudaFuncAttributeMaxDynamicSharedMemorySize, max_shared_bytes));
+// Every plan's kernels may use all of a block's shared memory on this device: all plans share this attribute. This also loads the kernel, which cannot
+// be done while a graph is captured.
+template <class Argument>
+fourierft_cuda_status prepare(void (*kernel)(Argument), int max_shared_bytes) {
+  return checked(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, max_shared_bytes));
 }
 
 // Returns false for a name that is not a kernel's.
@@ -370,14 +371,19 @@ fourierft_cuda_status upload_plan(const Plan& plan, fourierft_cuda_kernel kernel
   result->threads = thread_count(result->plan, is_fused);
   const SharedLayout shared = shared_layout(result->plan, true, false);
   for (const Kernel** candidate : {&result->one_token, &result->two_tokens}) {
-    if (*candidate == nullptr) continue;
-    if (shared_bytes(shared, **candidate) > static_cast<size_t>(result->max_shared_bytes))
+    const Kernel* kernel_of_plan = *candidate;
+    if (kernel_of_plan == nullptr) continue;
+    if (shared_bytes(shared, *kernel_of_plan) > static_cast<size_t>(result->max_shared_bytes)) {
       *candidate = nullptr;
-    else
-      status = allow_shared_memory(**candidate, result->max_shared_bytes);
+      continue;
+    }
+    status = prepare(kernel_of_plan->forward, result->max_shared_bytes);
+    if (status == FOURIERFT_CUDA_OK) status = prepare(kernel_of_plan->backward, result->max_shared_bytes);
     if (status != FOURIERFT_CUDA_OK) return status;
   }
   if (result->one_token == nullptr && result->two_tokens == nullptr) return FOURIERFT_CUDA_SHARED_MEMORY;
+  status = prepare(reduce_kernel, result->max_shared_bytes);
+  if (status != FOURIERFT_CUDA_OK) return status;
   result->d1 = plan.d1;
   result->d2 = plan.d2;
   status = checked(cudaMalloc(&result->memory, layout.bytes().size()));
@@ -477,7 +483,7 @@ fourierft_cuda_status fourierft_cuda_forward(const fourierft_cuda_plan* plan, co
   }
   const Kernel& kernel = kernel_for(plan, tokens);
   call.shared = shared_layout(plan->plan, false, false);
-  const int64_t at_once = tokens_at_once(call.adapters, rows, tokens, kernel);
+  const int64_t at_once = tokens_at_once(call.adapters, rows, tokens);
   for (int first_branch = 0; first_branch < branch_count; first_branch += kMaxBranches) {
     call.branch_count = std::min(branch_count - first_branch, kMaxBranches);
     for (int b = 0; b < call.branch_count; b++) {
@@ -522,7 +528,7 @@ fourierft_cuda_status fourierft_cuda_backward(const fourierft_cuda_plan* plan, c
   }
   const Kernel& kernel = kernel_for(plan, tokens);
   const int n = plan->plan.n, reduce_threads = kEntriesPerBlock * kTokenLanes, branches_of_launch = branches_at_once(plan, kernel);
-  const int64_t at_once = tokens_at_once(call.adapters, rows, kTokensPerChunk, kernel);
+  const int64_t at_once = tokens_at_once(call.adapters, rows, kTokensPerChunk);
   for (int first_branch = 0; first_branch < branch_count; first_branch += branches_of_launch) {
     call.branch_count = std::min(branch_count - first_branch, branches_of_launch);
     call.shared = shared_layout(plan->plan, true, call.branch_count > 1);

@@ -3,9 +3,9 @@
  *
  * Tensors are row-major, contiguous, in device memory: x [tokens, d2], y and grad_y [tokens, d1], coefficients [adapters, n], scalings
  * [adapters], or null if the coefficients include alpha. forward and backward only queue kernels on a stream of the current device: they
- * neither allocate nor wait, and can be captured into a CUDA graph, which must not outlive the plan. Results are the same on every call of the same kernel, size and
- * alignment, bit for bit. NaN and infinity in
- * activations spread through the token that contains them and no other.
+ * neither allocate nor wait, and can be captured into a CUDA graph, which must not outlive the plan. Results are the same on every call of the
+ * same kernel, size and alignment, bit for bit. NaN and infinity in activations spread through the token that contains them and no other. A
+ * stream may be destroyed when its work has ended.
  */
 #ifndef FOURIERFT_CUDA_H
 #define FOURIERFT_CUDA_H
