@@ -31,7 +31,10 @@ class Size:
 
 def open_plans(library, size, kernels, seed=777):
     """A plan for each kernel that has one for this shape, and the reasons for the others."""
-    positions = torch.randperm(size.d * size.d, generator=torch.Generator().manual_seed(seed))[:size.n]
+    generator = torch.Generator().manual_seed(seed)
+    # Not a permutation of all d² positions, which takes seconds. These are at least n different ones, because n is at most half of d².
+    positions = torch.randint(size.d * size.d, (4 * size.n,), generator=generator).unique()
+    positions = positions[torch.randperm(len(positions), generator=generator)[:size.n]]
     plans, notes = {}, []
     for kernel in kernels:
         try:

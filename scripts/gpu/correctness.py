@@ -7,18 +7,20 @@ is wrong, and with 3 if the time was too short for all cases; the JSON file name
 """
 
 import argparse
-import json
 import math
 import os
 import sys
 import time
 import zlib
 
+STARTED = time.monotonic()  # before the imports, which take seconds
+
 import torch
 
 import limits
 import promises
 from findings import Findings
+from json_file import write_json
 from kernel import SHARED_MEMORY, KernelError, Library
 from problem import Problem
 
@@ -109,7 +111,6 @@ def main():
     arguments.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4), "little"))
     arguments.add_argument("--seconds", type=float, default=3600)
     options = arguments.parse_args()
-    end = time.monotonic() + options.seconds
     library = Library(options.library)
     is_host = library.memory == "cpu"
     print(f"seed {options.seed}, tensors of {library.memory}", flush=True)
@@ -123,23 +124,29 @@ def main():
              for shape, tokens in (HOST_CASES if is_host else GPU_CASES)]
     # What the interface promises is checked after the first shapes.
     cases[2:2] = [(name, lambda name=name, run=run: (seed_for(name), run(findings, library))) for name, run in promises.all_for(library)]
-    not_checked, started = [], time.monotonic()
+    not_checked = [name for name, _ in cases]
+
+    def save():
+        # After every case, so that nothing is lost if this program is stopped.
+        write_json(options.result, {"memory": library.memory, "seed": options.seed, "seconds": time.monotonic() - STARTED,
+                                    "cases": [name for name, _ in cases], "not checked": not_checked, "left out": promises.left_out(library),
+                                    **findings.as_json()})
+
+    save()
     for name, run in cases:
-        if time.monotonic() > end:
-            not_checked.append(name)
-            continue
+        if time.monotonic() - STARTED > options.seconds:
+            break
         try:
             run()
-        except (KernelError, RuntimeError) as error:
+        except RuntimeError as error:
             findings.check(False, name, f"{type(error).__name__}: {str(error).splitlines()[0]}")
             if "CUDA error" in str(error):
                 # After such an error no call of this process succeeds.
-                not_checked += [other for other, _ in cases[[n for n, _ in cases].index(name) + 1:]]
+                not_checked.remove(name)
+                save()
                 break
-    result = {"memory": library.memory, "seed": options.seed, "seconds": time.monotonic() - started, "cases": [name for name, _ in cases],
-              "not checked": not_checked, "left out": promises.left_out(library), **findings.as_json()}
-    with open(options.result, "w", encoding="utf-8") as file:
-        json.dump(result, file, indent=1)
+        not_checked.remove(name)
+        save()
     unfinished = f"; not checked: {', '.join(not_checked)}" if not_checked else ""
     print(f"{findings.checks} checks, {findings.failed} failed{unfinished}")
     sys.exit(1 if findings.failed else 3 if not_checked else 0)
