@@ -38,6 +38,9 @@ const withoutNvcc = hasNvcc ? '' : ' (skipped: nvcc is not installed)'
 const hasGpu = spawnSync('nvidia-smi', ['-L'], { encoding: 'utf8' }).stdout?.includes('GPU 0') ?? false
 const withGpu = hasGpu ? ' (skipped: this machine has a GPU)' : ''
 
+/** The device of packages/native/cuda/roofline.js. */
+const H200 = { architecture: '90', multiprocessors: 132, clock: 1.98e9 }
+
 interface Step {
   readonly name: string
   status: string
@@ -65,7 +68,7 @@ interface Report {
   failures: string[]
   steps: Step[]
   goals: Goal[]
-  machine: { gpu: unknown }
+  machine: { gpu: object | null }
   peft: { checks: number; failed: number; seed: number }
   times: Times
 }
@@ -198,6 +201,15 @@ describe.skipIf(python === undefined)(`the check without a GPU${withoutPython}`,
     expect(withoutPackages.status).toBe(2)
   })
 
+  test('exits with 2 and names a package of Python that does not load', () => {
+    const broken = join(folder, 'broken')
+    mkdirSync(join(broken, 'peft'), { recursive: true })
+    writeFileSync(join(broken, 'peft/__init__.py'), 'raise ImportError("no name here\\nmore")\n')
+    const { status, stderr } = check([join(folder, 'none'), '--host'], { PYTHONPATH: broken })
+    expect(stderr).toBe("missing: Python's package peft, which does not load (ImportError: no name here)\n")
+    expect(status).toBe(2)
+  })
+
   test.each(
     [[], ['a', 'b'], ['a', '--fast'], ['a', '--seed', 'x'], ['a', '--seed', '9'.repeat(20)]].map((args) => [
       args.join(' '),
@@ -238,7 +250,12 @@ describe.skipIf(python === undefined)(`a library of the CPU${withoutPython}`, ()
     const { status, stderr } = spawnSync(python as string, ['-m', 'unittest', 'test_measuring'], {
       cwd: scripts,
       encoding: 'utf8',
-      env: { ...process.env, LIBRARY: join(build, 'libfourierft-cuda.so'), PYTHONDONTWRITEBYTECODE: '1' },
+      env: {
+        ...process.env,
+        LIBRARY: join(build, 'libfourierft-cuda.so'),
+        FAULTY: join(build, 'libfaulty.so'),
+        PYTHONDONTWRITEBYTECODE: '1',
+      },
     })
     expect(stderr).toMatch(/Ran \d\d? tests[\s\S]*\nOK\n$/)
     expect(status).toBe(0)
@@ -508,6 +525,17 @@ describe('the report of recorded numbers', () => {
     )
   })
 
+  test('shows the bounds of the multiprocessors beside the floor', () => {
+    const text = written((report) => {
+      report.machine.gpu = { ...H200, name: 'H200', memory: 2 ** 37, l2: 2 ** 25, driver: '1', cuda: '13' }
+      report.times = gpuTimes({ token: 20e-6, tile_1: 14e-6 }, one)
+    })
+    // The bounds are those of roofline.js.
+    expect(text).toContain(
+      '| 4096 | 512 | 3.15 | 10.5 / 2.75 | 20 | 52 % | 6.94 / 2.73 | 14 | 50 % | 5.85 / 2.73 |  |  |',
+    )
+  })
+
   test('marks times and goals of few samples', () => {
     const text = written((report) => {
       report.times = gpuTimes(measured, one)
@@ -517,6 +545,32 @@ describe('the report of recorded numbers', () => {
     expect(text).toContain('| 4096 | 512 | 9 (9–9) † |')
     expect(text).toContain('forward, from Python: 1.91 †')
     expect(text).toContain('\n\n† fewer than 5 samples')
+  })
+})
+
+describe('the bounds', () => {
+  test('are those of packages/native/cuda/roofline.js for its device', () => {
+    const lines = succeed(process.execPath, [join(native, 'cuda/roofline.js')])
+      .trimEnd()
+      .split('\n')
+      .slice(2)
+    const expected = lines.map((line) =>
+      line
+        .split('|')
+        .slice(1, -1)
+        .map((cell) => cell.trim()),
+    )
+    const sizes = expected.map(([d, tokens]) => [Number(d), Number(tokens)])
+    const found: number[][][] = evaluate(
+      'bounds',
+      '[[bounds.bounds(d, t, k, input["gpu"]) for k in bounds.KERNELS] for input in [json.load(sys.stdin)] for d, t in input["sizes"]]',
+      JSON.stringify({ gpu: H200, sizes }),
+    )
+    const micro = (seconds: number) => String(Number((seconds * 1e6).toPrecision(2)))
+    expect(found.map((kernels) => kernels.map((pair) => pair.map(micro).join(' / ')))).toEqual(
+      expected.map((cells) => cells.slice(3)),
+    )
+    expect(found).toHaveLength(16)
   })
 })
 
@@ -546,6 +600,39 @@ describe('the comparison with PEFT', () => {
     expect(verdict(1, false, { ...found, failed: 1 })).toEqual(['failed', '9 checks, 1 failed, seed 4'])
     expect(verdict(-11, false, { ...found, 'not checked': ['rows'] })[0]).toBe('failed')
     expect(verdict(1, false, null)).toEqual(['failed', 'exit status 1: Killed'])
+  })
+})
+
+describe('the times', () => {
+  const found = {
+    sizes: [1, 2],
+    branches: [3],
+    checks: 56,
+    wrong: [] as string[],
+    'not measured': [] as string[],
+  }
+  const verdict = (status: number, isCutOff: boolean, times: object | null): string[] =>
+    evaluate(
+      'check, command',
+      `check.times_verdict(command.Result(${status}, "Killed", 1, ${isCutOff ? 'True' : 'False'}), json.load(sys.stdin))`,
+      JSON.stringify(times),
+    )
+
+  test('fail with a wrong number of a kernel that was timed', () => {
+    expect(verdict(0, false, found)).toEqual(['passed', '3 cases, 56 checks, 0 failed'])
+    expect(verdict(0, false, { ...found, wrong: ['y'] })).toEqual(['failed', '3 cases, 56 checks, 1 failed'])
+    expect(verdict(-9, true, { ...found, wrong: ['y'] })[0]).toBe('failed')
+  })
+
+  test('are cut off if something was not measured', () => {
+    const note = '3 cases, 56 checks, 0 failed, 1 not measured'
+    expect(verdict(0, false, { ...found, 'not measured': ['d = 1'] })).toEqual(['cut off', note])
+    expect(verdict(-9, true, found)[0]).toBe('cut off')
+    expect(verdict(-9, true, null)).toEqual(['cut off', 'Killed'])
+    expect(verdict(1, false, found)).toEqual([
+      'failed',
+      '3 cases, 56 checks, 0 failed; exit status 1: Killed',
+    ])
   })
 })
 

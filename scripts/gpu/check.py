@@ -179,6 +179,19 @@ def node(check, backend):
     check.step(f"Node: {backend}", row["status"], row["note"], result.seconds, is_fatal=row["status"] == "failed")
 
 
+def times_verdict(result, found):
+    """Status and note of the times. `found`: their result file, or None. They fail if a kernel that was timed is wrong, or if their program fails."""
+    if found is None:
+        return "cut off" if result.is_cut_off else "failed", last_line(result.output)
+    note = f"{len(found['sizes']) + len(found['branches'])} cases, {found['checks']} checks, {len(found['wrong'])} failed"
+    missing = f", {len(found['not measured'])} not measured" if found["not measured"] else ""
+    if found["wrong"]:
+        return "failed", f"{note}{missing}"
+    if result.is_cut_off or missing:
+        return "cut off", f"{note}{missing}"
+    return ("passed", note) if result.status == 0 else ("failed", f"{note}; exit status {result.status}: {last_line(result.output)}")
+
+
 def times(check):
     file = check.result_file("times.json")
     reserve = 0 if check.options.host else COUNTERS_SECONDS
@@ -189,13 +202,10 @@ def times(check):
     samples = ["--samples", "3"] if check.options.host else []
     result = check.run("times", check.python("times.py", check.options.library, file, "--seconds", f"{limit - 15:.0f}", *samples), limit)
     found = check.report["times"] = read_json(file)
-    if found is None or result.status != 0:
-        status, note = "cut off" if result.is_cut_off else "failed", last_line(result.output)
-    elif found["not measured"]:
-        status, note = "cut off", f"not measured: {', '.join(found['not measured'])}"
-    else:
-        status, note = "passed", f"{len(found['sizes'])} cases"
-    check.step("times", status, note, result.seconds)
+    wrong = found["wrong"] if found else []
+    check.report["failures"] += [f"times: {line}" for line in wrong]
+    # Times that were not measured are named; a wrong number is fatal.
+    check.step("times", *times_verdict(result, found), result.seconds, is_fatal=bool(wrong))
 
 
 def count(check):

@@ -6,6 +6,7 @@ import torch
 
 import peft_layer
 from branch import SCALING
+from problem import Problem
 
 
 class Layers:
@@ -13,13 +14,19 @@ class Layers:
 
     def __init__(self, device, d, n):
         self._device, self._shape, self._n = device, (d, d), n
-        self._kinds = {}
+        self._kinds, self._problem = {}, None
 
     def lora(self, count):
         return self._copies("LoRA", count, lambda: peft_layer.lora(self._shape, self._device, torch.bfloat16))
 
     def fourierft(self, count):
         return self._copies("FourierFT", count, lambda: peft_layer.fourierft(self._shape, self._device, self._n, SCALING, dtype=torch.bfloat16))
+
+    def problem(self):
+        """The FourierFT layer with its results in float64."""
+        if self._problem is None:
+            self._problem = Problem(self._device, self._shape, self._n, scaling=SCALING, layer=copy.deepcopy(self.fourierft(1)[0]))
+        return self._problem
 
     def _copies(self, kind, count, make):
         found = self._kinds.setdefault(kind, [])

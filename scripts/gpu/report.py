@@ -7,6 +7,8 @@ import json
 import re
 import sys
 
+from bounds import KERNELS as BOUND_KERNELS
+from bounds import bounds
 from goals import FEW_SAMPLES, floor, is_few, medians, seconds
 
 HOST = "The CPU ran the kernels (`--host`). This report shows that the check works; it says nothing about a GPU, and its times mean nothing."
@@ -51,7 +53,7 @@ def few_note(is_marked):
 def machine(report):
     found = report["machine"]
     gpu = found["gpu"] or {}
-    rows = [("GPU", f"{gpu['name']}, sm_{gpu['architecture']}, {gpu['multiprocessors']} multiprocessors, {gpu['memory'] / 2**30:.0f} GiB, "
+    rows = [("GPU", f"{gpu['name']}, sm_{gpu['architecture']}, {gpu['multiprocessors']} multiprocessors at up to {(gpu.get('clock') or 0) / 1e9:.3g} GHz, {gpu['memory'] / 2**30:.0f} GiB, "
              f"L2 {gpu['l2'] / 2**20:.0f} MiB" if gpu else "none"),
             ("driver, CUDA of PyTorch", f"{gpu['driver']}, {gpu['cuda']}" if gpu else ""), ("nvcc", found["nvcc"]), ("system", found["system"]),
             ("processor", f"{found['processor']}, {found['cores']} cores"), ("compiler", found["compiler"]),
@@ -72,7 +74,7 @@ def missing(report):
     left_out = (report["peft"] or {}).get("left out", [])
     lines += [f"- PEFT: {name} needs a GPU" for name in left_out]
     times = report["times"] or {}
-    lines += [f"- times: {name}: not measured" for name in times.get("not measured", [])]
+    lines += [f"- times, not measured: {'; '.join(names)}" for names in [times.get("not measured")] if names]
     lines += [f"- times: {note}" for note in times.get("notes", [])]
     return "\n".join(lines)
 
@@ -171,6 +173,31 @@ def roofline(report):
     return f"{text}\n\n{markdown_table(titles, rows)}"
 
 
+def bound_table(report):
+    """How close the kernels come to the bounds of shared memory and arithmetic, beside the memory floor."""
+    gpu, times = report["machine"]["gpu"], report["times"] or {}
+    bandwidth = (times.get("ceilings") or {}).get("copy")
+    if not gpu or not gpu.get("clock"):
+        return ""
+    rows = []
+    for case in sorted(times.get("sizes", []), key=lambda case: (case["d"], case["tokens"])):
+        found = {kernel: seconds(case["times"], f"{kernel} bfloat16") for kernel in BOUND_KERNELS}
+        if case["mode"] != "forward" or not any(found.values()):
+            continue
+        cells = []
+        for kernel, measured in found.items():
+            shared, arithmetic = bounds(case["d"], case["tokens"], kernel, gpu)
+            achieved = f"{100 * max(shared, arithmetic) / measured:.0f} %" if measured else ""
+            cells += [f"{micro(shared)} / {micro(arithmetic)}", micro(measured), achieved]
+        rows.append((case["d"], case["tokens"], micro(bandwidth and floor(case, bandwidth)), *cells))
+    if not rows:
+        return ""
+    titles = ["d", "T", "floor µs", *(title for kernel in BOUND_KERNELS for title in (f"{kernel}: shared memory / arithmetic µs", "measured µs", "achieved"))]
+    text = (f"Forward, bfloat16. Lower bounds from the bytes of shared memory and the float32 instructions of a call (`scripts/gpu/bounds.py`), at "
+            f"{gpu['multiprocessors']} multiprocessors and {gpu['clock'] / 1e9:.3g} GHz. Achieved: the larger bound as a part of the measured time.")
+    return f"{text}\n\n{markdown_table(titles, rows)}"
+
+
 def beside_layer(report):
     """What the branch adds to the frozen layer, beside PEFT."""
     rows = []
@@ -247,6 +274,7 @@ def markdown(report):
         section("Goals", goals(report)),
         section("Ceilings", ceilings(report)),
         section("The branch and the memory floor", roofline(report)),
+        section("The branch and the bounds of the multiprocessors", bound_table(report)),
         section("The branch beside the layer", beside_layer(report)),
         section("Times in a CUDA graph", times_tables(times.get("sizes", []), "graph") and f"{measured}of one call. Inputs and weights rotate; the sets of "
                 "large sizes exceed the L2 cache, those of small ones lie in it.", times_tables(times.get("sizes", []), "graph")),

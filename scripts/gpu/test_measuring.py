@@ -1,6 +1,6 @@
-"""Tests of the measurements, with tensors of the CPU. $LIBRARY is the library that the CPU runs.
+"""Tests of the measurements, with tensors of the CPU. $LIBRARY is the library that the CPU runs, $FAULTY one with a fault.
 
-    LIBRARY=libfourierft-cuda.so python -m unittest test_measuring
+    LIBRARY=libfourierft-cuda.so FAULTY=libfaulty.so python -m unittest test_measuring
 """
 
 import os
@@ -9,15 +9,16 @@ from unittest import mock
 
 import torch
 
-import branch
 import ceilings
 import contenders
-from branch import Size, open_plans
+from correctness import GPU_CASES
+from branch import Size, random_entries
 from clock import Contender, times_of
 from grid import GPU_SIZES
 from kernel import KernelError, Library
 from layers import Layers
 from times import Measuring
+from verification import sampled
 
 LIBRARY = Library(os.environ["LIBRARY"])
 CPU = torch.device("cpu")
@@ -25,14 +26,9 @@ CPU = torch.device("cpu")
 
 class Preparation(unittest.TestCase):
     def test_the_entries_of_a_large_layer_are_different_and_no_permutation_of_all_of_them(self):
-        size, found = Size(CPU, 512, 1, 0), {}
-
-        def plan(_, rows, columns, shape, kernel):
-            found.update(rows=rows, columns=columns)
-
-        with mock.patch.object(torch, "randperm", wraps=torch.randperm) as randperm, mock.patch.object(branch, "Plan", plan):
-            open_plans(LIBRARY, size, ["token"])
-        self.assertEqual(len(set(zip(found["rows"].tolist(), found["columns"].tolist()))), 1000)
+        with mock.patch.object(torch, "randperm", wraps=torch.randperm) as randperm:
+            rows, columns = random_entries(Size(CPU, 512, 1, 0))
+        self.assertEqual(len(set(zip(rows.tolist(), columns.tolist()))), 1000)
         self.assertLess(max(call.args[0] for call in randperm.call_args_list), 5000)
 
     def test_pefts_layers_of_a_size_are_made_once_for_all_modes_and_tokens(self):
@@ -53,8 +49,11 @@ class Sizes(unittest.TestCase):
     def test_all_sizes_are_measured(self):
         self.assertEqual(sorted(GPU_SIZES), [(d, tokens) for d in (768, 1024, 4096, 8192) for tokens in (1, 32, 512, 4096)])
 
+    def test_the_comparison_has_the_largest_number_of_tokens_too(self):
+        self.assertTrue({(4096, 4096), (1024, 1024)} <= {shape for shape, tokens in GPU_CASES if 4096 in tokens})
+
     def test_a_mode_that_is_cut_off_is_named(self):
-        over = iter([False, True, True])
+        over = iter([False, False, True, True])
         measuring = Measuring(LIBRARY, 1, lambda: next(over))
         with mock.patch("times.measure", lambda *_: {}):
             measuring.size(64, 2)
@@ -76,6 +75,30 @@ class Sizes(unittest.TestCase):
 
     def test_times_have_the_number_of_their_samples(self):
         self.assertEqual([times_of([1.0] * count).as_json()["samples"] for count in (1, 11)], [1, 11])
+
+
+class Verification(unittest.TestCase):
+    def test_few_tokens_are_compared_of_many(self):
+        self.assertEqual(sampled(3).tolist(), [0, 1, 2])
+        found = sampled(4096).tolist()
+        self.assertLessEqual(len(found), 10)
+        self.assertTrue({0, 2047, 2048, 4095} <= set(found))
+
+    def wrong_of(self, library):
+        measuring = Measuring(library, 1, lambda: False)
+        with mock.patch("times.measure", lambda *_: {}):
+            measuring.size(64, 33)
+        self.assertEqual(measuring.result["not measured"], [])
+        # Intact margins, and three outputs in two ways, of four kernels in two formats.
+        self.assertEqual(measuring.result["checks"], 7 * 4 * 2)
+        return measuring.result["wrong"]
+
+    def test_kernels_that_were_timed_are_compared(self):
+        self.assertEqual(self.wrong_of(LIBRARY), [])
+
+    def test_a_wrong_kernel_is_found(self):
+        wrong = self.wrong_of(Library(os.environ["FAULTY"]))
+        self.assertIn("d = 64, T = 33, float32, tile: y, norm of the error", [line.split(": error ")[0] for line in wrong])
 
 
 class Ceilings(unittest.TestCase):
