@@ -148,6 +148,12 @@ describe.skipIf(python === undefined)(`the check without a GPU${withoutPython}`,
     expect(whole.status).toBe(0)
   })
 
+  test('begins with what has to end: C++ and PEFT', () => {
+    const names = whole.stdout.split('\n').map((line) => line.split(':')[0])
+    expect(names.slice(2, 4).sort()).toEqual(['C++', 'PEFT'])
+    expect(names[4]).toBe('sanitizers')
+  })
+
   test('says that the CPU ran the kernels, and names what did not run', () => {
     expect(whole.stdout).toContain('the CPU ran the kernels: this says nothing about a GPU')
     const text = readFileSync(join(out, 'report.md'), 'utf8')
@@ -259,15 +265,6 @@ describe.skipIf(python === undefined)(`a library of the CPU${withoutPython}`, ()
     })
     expect(stderr).toMatch(/Ran \d\d? tests[\s\S]*\nOK\n$/)
     expect(status).toBe(0)
-  })
-
-  test('leaves the results of the cases that were compared before the time was over', () => {
-    const result = join(build, 'stopped.json')
-    const args = [join(scripts, 'correctness.py'), join(build, 'libfourierft-cuda.so'), result]
-    const { status } = run(python as string, [...args, '--seconds', '0'])
-    const found = JSON.parse(readFileSync(result, 'utf8'))
-    expect(found['not checked']).toEqual(found.cases)
-    expect(status).toBe(3)
   })
 
   test('makes the check fail if the time is too short to compare its numbers', () => {
@@ -546,6 +543,18 @@ describe('the report of recorded numbers', () => {
     expect(text).toContain('forward, from Python: 1.91 †')
     expect(text).toContain('\n\n† fewer than 5 samples')
   })
+
+  test('ends with the times of each size, and how they were measured', () => {
+    const text = written(
+      (report) => {
+        report.times = gpuTimes(measured, one)
+        report.goals = goalsOf(report.times)
+      },
+      ['--table'],
+    )
+    expect(text).toMatch(/\nforward +4096 +512 +9 +6 +20 +28 +600 +from Python\n/)
+    expect(text).toMatch(/\npartly measured +`tile`.*: 1.91 … 1.91, 1 of 1 cases, 15 not measured\n/)
+  })
 })
 
 describe('the bounds', () => {
@@ -662,6 +671,10 @@ describe('a row of the conformance suite', () => {
     expect(row(139, JSON.stringify([level('pass')]))).toMatchObject({ status: 'did not run' })
   })
 
+  test('runs the small cases', () => {
+    expect(evaluate('node_rows', 'node_rows.command("root", "tfjs-webgpu")', '')).toContain('--quick')
+  })
+
   test('uses the library of the check where there is none, and leaves one that is there', () => {
     const library = join(folder, 'built.so')
     const target = join(folder, 'native/build/libfourierft-cuda.so')
@@ -711,6 +724,12 @@ describe('the output of a sanitizer', () => {
     )
     const hazard = '========= Error: Race reported between Write access\n========= Device not supported\n'
     expect(verdict(86, hazard)[0]).toBe('failed')
+  })
+
+  test('did not run if CUDA calls fail on a device that it does not support', () => {
+    const output =
+      '========= Device not supported\n========= Program hit cudaErrorInvalidDevice (error 101) due to "invalid device ordinal"\n========= ERROR SUMMARY: 1 error\n'
+    expect(verdict(86, output)[0]).toBe('did not run')
   })
 
   test('did not run if the sanitizer does not support the device, or if nothing was checked', () => {

@@ -36,6 +36,8 @@ def placed(library, target):
         shutil.copyfile(library, temporary)
         os.replace(temporary, target)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            os.remove(temporary)
         yield f"the kernels' library was not copied: {error}"
         return
     try:

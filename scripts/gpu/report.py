@@ -254,7 +254,7 @@ def node_rows(report):
     for row in report["rows"]:
         levels = " ".join(f"{level['level']} {level['status']}" for level in row["levels"]) if row["status"] in ("passed", "failed") else ""
         rows.append((row["backend"], row["status"], levels, row["note"]))
-    return markdown_table(["backend", "result", "levels", ""], rows) if rows else ""
+    return f"The small cases (`--quick`).\n\n{markdown_table(['backend', 'result', 'levels', ''], rows)}" if rows else ""
 
 
 def markdown(report):
@@ -289,21 +289,36 @@ def markdown(report):
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+SHORT_NAMES = ["token", "tile", "frozen", "LoRA"]
+
+
+def short_times(report):
+    """The times of bfloat16, a line for each size: those of a line are all of CUDA graphs, or all from Python. PEFT FourierFT is always from Python."""
+    lines = []
+    for case in sorted((report["times"] or {}).get("sizes", []), key=lambda case: (case["mode"], case["d"], case["tokens"])):
+        names = [name for name in SHORT_NAMES if f"{name} bfloat16" in case["times"]]
+        found = medians(case["times"], [f"{name} bfloat16" for name in names])
+        if case["mode"] == "backward" or found is None:
+            continue
+        values, few, variant = dict(zip(names, found[0])), found[1], found[2]
+        peft = case["times"].get("PEFT FourierFT bfloat16", {}).get("eager")
+        cells = [micro(values.get(name)) for name in SHORT_NAMES] + [micro(peft and peft["median"])]
+        lines.append(f"{case['mode']:<10}{case['d']:>6}{case['tokens']:>6}" + "".join(f"{cell:>16}" for cell in cells)
+                     + f"  {'graph' if variant == 'graph' else 'from Python'}{FEW if few else ''}")
+    titles = [*SHORT_NAMES, "PEFT, Python"]
+    return [f"{'µs':<10}{'d':>6}{'T':>6}" + "".join(f"{title:>16}" for title in titles), *lines] if lines else []
+
+
 def table(report):
     """The short table that ends the output: steps, goals, and a few times."""
     lines = [f"{step['name']:<28}{step['status']:<13}{step['note'][:110]}" for step in report["steps"]]
     lines += [f"  {line}" for line in report["failures"][:20]]
     for goal in report["goals"]:
         values = [case["value"] for case in goal["cases"]]
-        spread = f"{number(min(values))} … {number(max(values))}, {sum(case['met'] for case in goal['cases'])} of {len(values)} cases" if values else ""
-        lines.append(f"{goal['status']:<14}{goal['goal']}{f': {spread}' if spread else ''}")
-    sizes = sorted((case for case in (report["times"] or {}).get("sizes", []) if case["mode"] != "backward"),
-                   key=lambda case: (case["mode"], case["d"], case["tokens"]))
-    names = ["token bfloat16", "tile bfloat16", "frozen bfloat16", "LoRA bfloat16", "PEFT FourierFT bfloat16"]
-    if sizes:
-        lines.append(f"{'µs':<10}{'d':>6}{'T':>6}" + "".join(f"{name.removesuffix(' bfloat16'):>16}" for name in names))
-        lines += [f"{case['mode']:<10}{case['d']:>6}{case['tokens']:>6}" + "".join(f"{micro(seconds(case['times'], name)):>16}" for name in names)
-                  for case in sizes]
+        spread = f": {number(min(values))} … {number(max(values))}, {sum(case['met'] for case in goal['cases'])} of {len(values)} cases" if values else ""
+        missing = f", {len(goal['not measured'])} not measured" if values and goal["not measured"] else ""
+        lines.append(f"{goal['status']:<17}{goal['goal']}{spread}{missing}")
+    lines += short_times(report)
     if report["host"]:
         lines.append("the CPU ran the kernels: this says nothing about a GPU")
     wrong_steps = ", ".join(step["name"] for step in report["steps"] if step["fatal"])

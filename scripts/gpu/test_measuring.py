@@ -4,6 +4,9 @@
 """
 
 import os
+import sys
+import tempfile
+import time
 import unittest
 from unittest import mock
 
@@ -11,10 +14,11 @@ import torch
 
 import ceilings
 import contenders
-from correctness import GPU_CASES
+import correctness
 from branch import Size, random_entries
 from clock import Contender, times_of
 from grid import GPU_SIZES
+from json_file import read_json, write_json
 from kernel import KernelError, Library
 from layers import Layers
 from times import Measuring
@@ -50,7 +54,7 @@ class Sizes(unittest.TestCase):
         self.assertEqual(sorted(GPU_SIZES), [(d, tokens) for d in (768, 1024, 4096, 8192) for tokens in (1, 32, 512, 4096)])
 
     def test_the_comparison_has_the_largest_number_of_tokens_too(self):
-        self.assertTrue({(4096, 4096), (1024, 1024)} <= {shape for shape, tokens in GPU_CASES if 4096 in tokens})
+        self.assertTrue({(4096, 4096), (1024, 1024)} <= {shape for shape, tokens in correctness.GPU_CASES if 4096 in tokens})
 
     def test_a_mode_that_is_cut_off_is_named(self):
         over = iter([False, False, True, True])
@@ -99,6 +103,41 @@ class Verification(unittest.TestCase):
     def test_a_wrong_kernel_is_found(self):
         wrong = self.wrong_of(Library(os.environ["FAULTY"]))
         self.assertIn("d = 64, T = 33, float32, tile: y, norm of the error", [line.split(": error ")[0] for line in wrong])
+
+
+class Stopped(unittest.TestCase):
+    """The results of a program that is stopped."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.file = os.path.join(folder.name, "result.json")
+
+    def correctness(self, seconds, compare_shape):
+        with mock.patch.object(correctness, "compare_shape", compare_shape), \
+                mock.patch.object(sys, "argv", ["correctness.py", os.environ["LIBRARY"], self.file, "--seconds", str(seconds)]):
+            correctness.main()
+
+    def test_the_comparison_keeps_the_cases_before(self):
+        def compare_shape(findings, library, shape, tokens, seed_for):
+            if shape == (96, 80):
+                raise KeyboardInterrupt
+            findings.check(True, "a check")
+
+        self.assertRaises(KeyboardInterrupt, self.correctness, 1000, compare_shape)
+        found = read_json(self.file)
+        self.assertEqual((found["checks"], found["failed"], found["cases"][0], found["not checked"]), (1, 0, "97x101", found["cases"][1:]))
+
+    def test_the_time_of_the_comparison_includes_its_imports(self):
+        with mock.patch.object(correctness, "STARTED", time.monotonic() - 100), self.assertRaises(SystemExit) as ended:
+            self.correctness(50, lambda *_: self.fail("no time is left"))
+        self.assertEqual(ended.exception.code, 3)
+        self.assertEqual(read_json(self.file)["not checked"], read_json(self.file)["cases"])
+
+    def test_a_file_is_the_old_one_until_the_new_one_is_whole(self):
+        write_json(self.file, [1])
+        self.assertRaises(TypeError, write_json, self.file, [2, object()])
+        self.assertEqual(read_json(self.file), [1])
 
 
 class Ceilings(unittest.TestCase):
