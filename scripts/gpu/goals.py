@@ -8,8 +8,8 @@ FEW_SAMPLES = 5  # fewer are marked
 
 
 def medians(times, names):
-    """Seconds of one call for each name, whether one of them has few samples, and "graph" or "eager". All in a CUDA graph, or all from Python if one of them has no graph, so
-    that only like is compared with like; None if one of them was not measured."""
+    """Seconds of one call for each name, whether one of them has few samples, and "graph" or "eager": all in a CUDA graph, or all from Python if one of them
+    has no graph, so that only like is compared with like. None if one of them was not measured."""
     for variant in ("graph", "eager"):
         found = [times.get(name, {}).get(variant) for name in names]
         if all(found):

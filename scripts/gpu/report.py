@@ -53,8 +53,8 @@ def few_note(is_marked):
 def machine(report):
     found = report["machine"]
     gpu = found["gpu"] or {}
-    rows = [("GPU", f"{gpu['name']}, sm_{gpu['architecture']}, {gpu['multiprocessors']} multiprocessors at up to {(gpu.get('clock') or 0) / 1e9:.3g} GHz, {gpu['memory'] / 2**30:.0f} GiB, "
-             f"L2 {gpu['l2'] / 2**20:.0f} MiB" if gpu else "none"),
+    rows = [("GPU", f"{gpu['name']}, sm_{gpu['architecture']}, {gpu['multiprocessors']} multiprocessors"
+             f"{f' at up to {number(clock / 1e9)} GHz' if (clock := gpu.get('clock')) else ''}, {gpu['memory'] / 2**30:.0f} GiB, L2 {gpu['l2'] / 2**20:.0f} MiB" if gpu else "none"),
             ("driver, CUDA of PyTorch", f"{gpu['driver']}, {gpu['cuda']}" if gpu else ""), ("nvcc", found["nvcc"]), ("system", found["system"]),
             ("processor", f"{found['processor']}, {found['cores']} cores"), ("compiler", found["compiler"]),
             ("Python", ", ".join([found["python"], *(f"{name} {version}" for name, version in found["packages"].items())])),
@@ -112,7 +112,8 @@ def goals(report):
     for goal in report["goals"]:
         missed = [case for case in goal["cases"] if not case["met"]]
         shown = missed or goal["cases"]
-        values = "; ".join(f"{case['case']}{', from Python' if case['variant'] == 'eager' else ''}: {number(case['value'])}{FEW if case['few'] else ''}" for case in shown)
+        values = "; ".join(f"{case['case']}{', from Python' if case['variant'] == 'eager' else ''}: {number(case['value'])}{FEW if case['few'] else ''}"
+                           for case in shown)
         parts = [f"{len(missed)} of {len(goal['cases'])} missed. {values}" if missed else values]
         if goal["not measured"]:
             parts.append(f"Not measured: {'; '.join(goal['not measured'])}" if goal["cases"] else f"none of {len(goal['not measured'])} cases")

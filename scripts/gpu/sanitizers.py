@@ -8,8 +8,8 @@ SUMMARY = re.compile(r"(ERROR SUMMARY|RACECHECK SUMMARY): (\d+)")
 # What the sanitizers print, after their "=========", if they cannot work on this device.
 REFUSED = re.compile(r"^=+ .*(device not supported|internal sanitizer error|failed to initialize).*", re.I | re.M)
 # What they print if a kernel is wrong. A CUDA call that failed is no finding: every one fails on a device that the sanitizer does not know.
-FINDING = re.compile(r"^=+ +(?:\w+: )?(?:Invalid (?:__\w+__|PC)|Misaligned |Out-of-range |Race reported|Potential \w+ hazard|Uninitialized __\w+__|Barrier error).*",
-                     re.M)
+FINDING = re.compile(r"^=+ +(?:\w+: )?(?:Invalid (?:__\w+__|PC)|Misaligned |Out-of-range |Race reported|Potential \w+ hazard|Uninitialized __\w+__"
+                     r"|Barrier error).*", re.M)
 
 
 def command(sanitizer, tool, program):

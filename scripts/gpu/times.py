@@ -2,8 +2,8 @@
 
     python times.py LIBRARY RESULT.json [--seconds N] [--samples N]
 
-A call of each kernel that was timed is compared with PEFT's layer. The most important sizes come first; the JSON file names those that did not fit into the time. With the library that the CPU runs the sizes are tiny, and the
-times mean nothing.
+A call of each kernel that was timed is compared with PEFT's layer. The most important sizes come first; the JSON file names those that did not fit into the
+time. With the library that the CPU runs the sizes are tiny, and the times mean nothing.
 """
 
 import argparse
