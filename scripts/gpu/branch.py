@@ -29,13 +29,21 @@ class Size:
         return torch.randn(self.tokens, self.d, device=self.device).to(dtype)
 
 
-def open_plans(library, size, kernels, seed=777):
+def random_entries(size, seed=777):
+    """Rows and columns of n different entries."""
+    generator = torch.Generator().manual_seed(seed)
+    # Not a permutation of all d² positions, which takes seconds. These are at least n different ones, because n is at most half of d².
+    positions = torch.randint(size.d * size.d, (4 * size.n,), generator=generator).unique()
+    positions = positions[torch.randperm(len(positions), generator=generator)[:size.n]]
+    return positions // size.d, positions % size.d
+
+
+def open_plans(library, size, kernels, entries):
     """A plan for each kernel that has one for this shape, and the reasons for the others."""
-    positions = torch.randperm(size.d * size.d, generator=torch.Generator().manual_seed(seed))[:size.n]
     plans, notes = {}, []
     for kernel in kernels:
         try:
-            plans[kernel] = Plan(library, positions // size.d, positions % size.d, (size.d, size.d), kernel)
+            plans[kernel] = Plan(library, *entries, (size.d, size.d), kernel)
         except KernelError as error:
             notes.append(f"{kernel}, d = {size.d}: {error}")
     return plans, notes

@@ -6,6 +6,7 @@ Exits with 1 if a number is wrong, or if a step that has to show that numbers ar
 """
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -21,11 +22,12 @@ import node_rows
 import report
 import sanitizers
 from command import run
+from json_file import read_json, write_json
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
-# Limits of the steps on a GPU. C++ and PEFT have to end; what else runs beside them must not take the time that measurements need.
-CORRECTNESS_SECONDS, BESIDE_SECONDS, TIMES_SECONDS, COUNTERS_SECONDS = 110, 75, 170, 45
+# Limits of the steps on a GPU. C++ and PEFT have to end; the sanitizers and the rows must leave the measurements 90 seconds, and have at least 40.
+CORRECTNESS_SECONDS, BESIDE_SECONDS, LEAST_BESIDE_SECONDS, TIMES_SECONDS, LEAST_TIMES_SECONDS, COUNTERS_SECONDS = 110, 75, 40, 170, 90, 45
 ORDER = ["C++", "PEFT", "sanitizers", *sanitizers.TOOLS, "times", "counters", "Node", *(f"Node: {backend}" for backend in node_rows.BACKENDS)]
 MAX_LOG = 8 * 2**20
 
@@ -38,7 +40,7 @@ class Check:
         self._end = time.monotonic() + options.seconds
         self._log = []
         self.report = {
-            "format": 1,
+            "format": 2,
             "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "host": options.host,
             "quick": options.quick,
@@ -69,21 +71,17 @@ class Check:
         print(f"{name}: {status}{f' ({note})' if note else ''}", flush=True)
 
     def result_file(self, name):
-        return os.path.join(self.options.build, name)
+        """The path of a step's result, without that of an earlier run."""
+        path = os.path.join(self.options.build, name)
+        if os.path.exists(path):
+            os.remove(path)
+        return path
 
     def log(self):
         return "".join(self._log)[-MAX_LOG:]
 
     def is_right(self):
         return not any(step["fatal"] for step in self.report["steps"])
-
-
-def read_json(file):
-    try:
-        with open(file, encoding="utf-8") as stream:
-            return json.load(stream)
-    except (OSError, ValueError):
-        return None
 
 
 def compiled(build):
@@ -128,6 +126,19 @@ def cpp(check):
     check.step("C++", status, note, result.seconds, is_fatal=True)
 
 
+def peft_verdict(result, found):
+    """Status and note of the comparison with PEFT. `found`: its result file, or None."""
+    if found is None:
+        return "cut off" if result.is_cut_off else "failed", f"exit status {result.status}: {last_line(result.output)}"
+    unfinished = f", not checked: {', '.join(found['not checked'])}" if found["not checked"] else ""
+    note = f"{found['checks']} checks, {found['failed']} failed, seed {found['seed']}{unfinished}"
+    if found["failed"] > 0 or (result.status not in (0, 3) and not result.is_cut_off):
+        return "failed", note if result.status == 1 else f"{note}; exit status {result.status}: {last_line(result.output)}"
+    if unfinished or result.is_cut_off or found["checks"] == 0:
+        return "cut off", note
+    return "passed", note
+
+
 def peft(check):
     """The comparison with PEFT's layer."""
     file = check.result_file("peft.json")
@@ -135,31 +146,50 @@ def peft(check):
     limit = min(CORRECTNESS_SECONDS, check.left())
     result = check.run("PEFT", check.python("correctness.py", check.options.library, file, "--seconds", f"{0.8 * limit:.0f}", *seed), limit)
     found = check.report["peft"] = read_json(file)
-    if found is None:
-        status, note = "cut off" if result.is_cut_off else "failed", f"exit status {result.status}: {last_line(result.output)}"
-    else:
+    if found is not None:
         check.report["failures"] += [f"PEFT: {line}" for line in found["failures"]]
-        unfinished = f", not checked: {', '.join(found['not checked'])}" if found["not checked"] else ""
-        note = f"{found['checks']} checks, {found['failed']} failed, seed {found['seed']}{unfinished}"
-        status = "passed" if result.status == 0 and found["checks"] > 0 else "cut off" if result.status == 3 else "failed"
-    check.step("PEFT", status, note, result.seconds, is_fatal=True)
+    check.step("PEFT", *peft_verdict(result, found), result.seconds, is_fatal=True)
+
+
+def beside_seconds(check):
+    """The time of a sanitizer or a row."""
+    return min(BESIDE_SECONDS, max(LEAST_BESIDE_SECONDS, check.left() - LEAST_TIMES_SECONDS - COUNTERS_SECONDS))
 
 
 def sanitizer(check, tool):
     command = sanitizers.command(check.machine["compute-sanitizer"], tool, os.path.join(check.options.build, "fourierft-cuda-test"))
-    result = check.run(tool, command, BESIDE_SECONDS)
+    result = check.run(tool, command, beside_seconds(check))
     status, note = ("cut off", f"after {result.seconds:.0f} s") if result.is_cut_off else sanitizers.verdict(result.status, result.output)
     check.step(tool, status, note, result.seconds, is_fatal=status == "failed")
 
 
 def node(check, backend):
-    result = check.run(backend, node_rows.command(ROOT, backend), BESIDE_SECONDS)
+    library = contextlib.nullcontext("")
+    if backend == "onnxruntime-cuda" and not check.options.host:
+        library = node_rows.placed(check.options.library, os.path.join(ROOT, node_rows.LIBRARY))
+    with library as of_library:
+        result = check.run(backend, node_rows.command(ROOT, backend), beside_seconds(check))
     if result.is_cut_off:
         row = {"backend": backend, "status": "cut off", "note": f"after {result.seconds:.0f} s", "levels": []}
     else:
         row = node_rows.row(backend, result.status, result.output)
+    if of_library:
+        row["note"] += f"; {of_library}"
     check.report["rows"].append(row)
     check.step(f"Node: {backend}", row["status"], row["note"], result.seconds, is_fatal=row["status"] == "failed")
+
+
+def times_verdict(result, found):
+    """Status and note of the times. `found`: their result file, or None. They fail if a kernel that was timed is wrong, or if their program fails."""
+    if found is None:
+        return "cut off" if result.is_cut_off else "failed", last_line(result.output)
+    note = f"{len(found['sizes']) + len(found['branches'])} cases, {found['checks']} checks, {len(found['wrong'])} failed"
+    missing = f", {len(found['not measured'])} not measured" if found["not measured"] else ""
+    if found["wrong"]:
+        return "failed", f"{note}{missing}"
+    if result.is_cut_off or missing:
+        return "cut off", f"{note}{missing}"
+    return ("passed", note) if result.status == 0 else ("failed", f"{note}; exit status {result.status}: {last_line(result.output)}")
 
 
 def times(check):
@@ -172,13 +202,10 @@ def times(check):
     samples = ["--samples", "3"] if check.options.host else []
     result = check.run("times", check.python("times.py", check.options.library, file, "--seconds", f"{limit - 15:.0f}", *samples), limit)
     found = check.report["times"] = read_json(file)
-    if found is None or result.status != 0:
-        status, note = "cut off" if result.is_cut_off else "failed", last_line(result.output)
-    elif found["not measured"]:
-        status, note = "cut off", f"not measured: {', '.join(found['not measured'])}"
-    else:
-        status, note = "passed", f"{len(found['sizes'])} cases"
-    check.step("times", status, note, result.seconds)
+    wrong = found["wrong"] if found else []
+    check.report["failures"] += [f"times: {line}" for line in wrong]
+    # Times that were not measured are named; a wrong number is fatal.
+    check.step("times", *times_verdict(result, found), result.seconds, is_fatal=bool(wrong))
 
 
 def count(check):
@@ -206,14 +233,20 @@ def write(check):
     check.report["rows"].sort(key=lambda row: node_rows.BACKENDS.index(row["backend"]))
     check.report["goals"] = goals.goals_of(check.report["times"])
     check.report["verdict"] = "right" if check.is_right() else "wrong"
-    with open(os.path.join(check.options.out, "report.json"), "w", encoding="utf-8") as file:
-        json.dump(check.report, file, indent=1)
+    write_json(os.path.join(check.options.out, "report.json"), check.report)
     with open(os.path.join(check.options.out, "report.md"), "w", encoding="utf-8") as file:
         file.write(report.markdown(check.report))
     with open(os.path.join(check.options.out, "steps.log"), "w", encoding="utf-8") as file:
         file.write(check.log())
-    shutil.copyfile(check.result_file("build.log"), os.path.join(check.options.out, "build.log"))
+    shutil.copyfile(os.path.join(check.options.build, "build.log"), os.path.join(check.options.out, "build.log"))
     print(f"\n{report.table(check.report)}")
+
+
+def together(check, steps):
+    """Runs steps at the same time."""
+    with ThreadPoolExecutor(max(2, min(len(steps), os.cpu_count() or 2))) as pool:
+        for future in [pool.submit(step, check) for step in steps]:
+            future.result()
 
 
 def main():
@@ -231,22 +264,20 @@ def main():
     with open(options.machine, encoding="utf-8") as file:
         check = Check(options, json.load(file))
 
-    # What shows that numbers are right runs at the same time. Times are measured alone.
-    together = [cpp, peft]
+    # First what has to end, so that nothing else takes the GPU's time from it. Times are measured alone.
+    together(check, [cpp, peft])
     if not options.quick:
+        beside = []
         if check.machine["compute-sanitizer"]:
-            together += [lambda check, tool=tool: sanitizer(check, tool) for tool in sanitizers.TOOLS]
+            beside += [lambda check, tool=tool: sanitizer(check, tool) for tool in sanitizers.TOOLS]
         else:
             check.step("sanitizers", "missing", reason(check, "compute-sanitizer", "NVIDIA's CUDA toolkit"))
         problem = node_rows.missing(ROOT, check.machine["node"])
         if problem is None:
-            together += [lambda check, backend=backend: node(check, backend) for backend in node_rows.BACKENDS]
+            beside += [lambda check, backend=backend: node(check, backend) for backend in node_rows.BACKENDS]
         else:
             check.step("Node", "missing", problem)
-    with ThreadPoolExecutor(max(2, min(len(together), os.cpu_count() or 2))) as pool:
-        for future in [pool.submit(step, check) for step in together]:
-            future.result()
-    if not options.quick:
+        together(check, beside)
         times(check)
         count(check)
     write(check)

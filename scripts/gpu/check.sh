@@ -4,7 +4,7 @@
 #   scripts/gpu/check.sh OUT [--quick] [--host] [--seed N]
 #
 # OUT: the folder of the report. --quick: only what shows that numbers are right. --host: the CPU runs the kernels; for machines without a GPU.
-# --seed: the random inputs of an earlier run. $PYTHON is a Python with PyTorch and PEFT; python3 if it is not set.
+# --seed: the random inputs of an earlier run; at most 18 digits. $PYTHON is a Python with PyTorch and PEFT; python3 if it is not set.
 #
 # Exits with 0 if all numbers are right, 1 if one is wrong or the build fails, 2 if something is missing or the arguments are wrong.
 set -uo pipefail
@@ -23,7 +23,7 @@ while [ $# -gt 0 ]; do
     --quick) quick=(--quick) ;;
     --host) host=(--host) ;;
     --seed)
-      [[ ${2-} =~ ^[0-9]+$ ]] || usage
+      [[ ${2-} =~ ^[0-9]{1,18}$ ]] || usage
       seed=(--seed "$2")
       shift
       ;;
@@ -47,6 +47,8 @@ fi
 PATH=$PATH:${CUDA_HOME:-/usr/local/cuda}/bin:/usr/local/cuda/bin
 
 mkdir -p "$out" || exit 2
+# A report of an earlier run must not look like that of a run that failed.
+rm -f "$out"/{report.json,report.md,steps.log,build.log,counters.csv} || exit 2
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 architecture=$("$python" "$here/machine.py" "$folder/machine.json" "${host[@]}") || exit

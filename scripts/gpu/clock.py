@@ -20,16 +20,17 @@ class Times:
     median: float
     low: float
     high: float
+    samples: int
 
     def as_json(self):
-        return {"median": self.median, "quartiles": [self.low, self.high]}
+        return {"median": self.median, "quartiles": [self.low, self.high], "samples": self.samples}
 
 
 def times_of(samples):
     if len(samples) == 1:
-        return Times(samples[0], samples[0], samples[0])
+        return Times(samples[0], samples[0], samples[0], 1)
     low, median, high = statistics.quantiles(samples, n=4, method="inclusive")
-    return Times(median, low, high)
+    return Times(median, low, high, len(samples))
 
 
 class Clock:

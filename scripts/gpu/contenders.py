@@ -5,11 +5,9 @@ import torch
 import torch.nn.functional as F
 
 import peft_layer
-from branch import SCALING, branch, name_of
+from branch import branch, name_of
 from ceilings import allow_tf32
 from clock import Contender
-
-MODES = ["forward", "backward", "training"]  # training: forward and backward
 
 
 def layer_calls(size, layers, dtype, mode):
@@ -49,16 +47,14 @@ def frozen(size, dtype, mode, tf32=False):
     return Contender("frozen TF32", [with_tf32(call) for call in calls])
 
 
-def lora(size, dtype, mode):
-    count = size.sets(torch.empty(0, dtype=dtype).element_size() * (size.d**2 + 2 * size.tokens * size.d))
-    layers = [peft_layer.lora((size.d, size.d), size.device, dtype) for _ in range(count)]
-    return Contender(f"LoRA {name_of(dtype)}", layer_calls(size, layers, dtype, mode))
+def lora(size, layers, mode):
+    count = size.sets(2 * (size.d**2 + 2 * size.tokens * size.d))
+    return Contender("LoRA bfloat16", layer_calls(size, layers.lora(count), torch.bfloat16, mode))
 
 
-def peft_fourierft(size, dtype, mode):
+def peft_fourierft(size, layers, mode):
     """PEFT copies indices to the GPU in every call, which a graph cannot hold."""
-    layers = [peft_layer.fourierft((size.d, size.d), size.device, size.n, SCALING, dtype=dtype) for _ in range(2)]
-    return Contender(f"PEFT FourierFT {name_of(dtype)}", layer_calls(size, layers, dtype, mode), in_graph=False, max_samples=5)
+    return Contender("PEFT FourierFT bfloat16", layer_calls(size, layers.fourierft(2), torch.bfloat16, mode), in_graph=False, max_samples=5)
 
 
 def fft(size, mode):
@@ -74,10 +70,10 @@ def fft(size, mode):
     return Contender("two FFTs float32", [call(x) for x in inputs])
 
 
-def for_mode(size, plans, mode):
-    """All contenders. The backward call alone is measured only for the branch."""
+def for_mode(size, plans, layers, mode):
+    """All contenders; `layers` are PEFT's of this size. The backward call alone is measured only for the branch."""
     kinds = [contender for dtype in (torch.bfloat16, torch.float32) for contender in branch(size, plans, dtype, mode)]
     if mode == "backward":
         return kinds
     return [*kinds, frozen(size, torch.bfloat16, mode), frozen(size, torch.float32, mode), frozen(size, torch.float32, mode, tf32=True),
-            lora(size, torch.bfloat16, mode), peft_fourierft(size, torch.bfloat16, mode), fft(size, mode)]
+            lora(size, layers, mode), peft_fourierft(size, layers, mode), fft(size, mode)]

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 
 # Sections that every version has, and single counters: bytes moved, bank conflicts, and what warps wait for.
 SECTIONS = ["SpeedOfLight", "LaunchStats", "Occupancy", "WarpStateStats"]
@@ -10,6 +11,8 @@ METRICS = [
     "dram__bytes.sum", "lts__t_bytes.sum", "l1tex__data_bank_conflicts_pipe_lsu_mem_shared.sum", "l1tex__data_pipe_lsu_wavefronts_mem_shared.sum",
     "smsp__inst_executed.sum", *(f"smsp__average_warps_issue_stalled_{stall}_per_issue_active.ratio" for stall in STALLS),
 ]
+
+CALLS = "calls: "  # begins the line of launch.py
 
 
 def command(ncu, python, program, library, with_metrics=True):
@@ -20,7 +23,7 @@ def command(ncu, python, program, library, with_metrics=True):
 
 
 def parse(output):
-    """The kernels of ncu's CSV: name, and metric -> (value, unit). The first line after the titles has the units."""
+    """The kernels of ncu's CSV: the call that launched it, name, and metric -> (value, unit). The first line after the titles has the units."""
     lines = output.splitlines()
     start = next((i for i, line in enumerate(lines) if line.startswith('"ID"')), None)
     if start is None:
@@ -39,8 +42,26 @@ def parse(output):
                 metrics[title] = [float(value.replace(",", "")), unit]
             except ValueError:
                 continue
-        kernels.append({"name": row[titles.index("Kernel Name")].split("(")[0], "metrics": metrics})
+        kernels.append({"call": "", "name": plain_name(row[titles.index("Kernel Name")]), "metrics": metrics})
+    name_calls(kernels, output)
     return kernels
+
+
+def plain_name(name):
+    """The function's name with its template arguments, without its parameters. ncu writes the types of arguments: forward_kernel<(int)1, (bool)0>(Call)."""
+    name = re.sub(r"\([\w: ]+\)(?=-?\d)", "", name).replace("(anonymous namespace)::", "")
+    return name.split("(")[0]
+
+
+def name_calls(kernels, output):
+    """Names the call of each kernel from the line that launch.py prints. A call begins with each kernel that is not the second one of a backward call."""
+    line = re.search(f"^{CALLS}(.*)$", output, re.M)
+    calls = line[1].split(", ") if line else []
+    starts = [i for i, kernel in enumerate(kernels) if "reduce_kernel" not in kernel["name"]]
+    if len(starts) != len(calls) or starts[:1] != [0]:
+        return
+    for i, kernel in enumerate(kernels):
+        kernel["call"] = calls[sum(start <= i for start in starts) - 1]
 
 
 def problem(output):

@@ -25,7 +25,7 @@ class _Gradient(ctypes.Structure):
     _fields_ = [(name, ctypes.c_void_p) for name in ("coefficients", "scalings", "grad_y", "grad_coefficients")]
 
 
-class KernelError(Exception):
+class KernelError(RuntimeError):
     """A function of the library returned another status than OK."""
 
     def __init__(self, function, status, problem):

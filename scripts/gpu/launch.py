@@ -7,13 +7,15 @@ import sys
 
 import torch
 
-from branch import Size, branch, open_plans
+from branch import Size, branch, open_plans, random_entries
+from counters import CALLS
 from kernel import Library
 
 library = Library(sys.argv[1])
 size = Size(library.device, *((4096, 512) if library.memory == "cuda" else (64, 2)), cache_bytes=0)
-plans, _ = open_plans(library, size, ["token", "tile"])
-calls = [contender.calls[0] for mode in ("forward", "backward") for contender in branch(size, plans, torch.bfloat16, mode)]
+plans, _ = open_plans(library, size, ["token", "tile"], random_entries(size))
+contenders = [(kernel, mode, contender) for mode in ("forward", "backward") for kernel, contender in zip(plans, branch(size, plans, torch.bfloat16, mode))]
+calls = [contender.calls[0] for _, _, contender in contenders]
 for call in calls:
     call()
 if library.memory == "cuda":
@@ -24,4 +26,4 @@ for call in calls:
 if library.memory == "cuda":
     torch.cuda.synchronize()
     torch.cuda.profiler.stop()
-print(f"{len(calls)} calls")
+print(CALLS + ", ".join(f"{kernel} {mode}" for kernel, mode, _ in contenders))

@@ -6,7 +6,10 @@ Exits with 2 if something is missing that the check needs, with one line that na
 """
 
 import argparse
+import contextlib
+import importlib
 import importlib.util
+import io
 import json
 import os
 import platform
@@ -14,7 +17,7 @@ import re
 import shutil
 import subprocess
 import sys
-from importlib import metadata
+import warnings
 
 # Folders of CUDA's tools that installers leave out of PATH.
 CUDA_FOLDERS = [os.path.join(os.environ.get("CUDA_HOME", "/usr/local/cuda"), "bin"), "/usr/local/cuda/bin"]
@@ -34,6 +37,29 @@ def first_line(command, pattern=".*"):
     return next((line.strip() for line in output.splitlines() if line.strip() and re.search(pattern, line)), None)
 
 
+def package(name):
+    """One of Python's packages, which is loaded: its version and None, or None and what is wrong."""
+    if importlib.util.find_spec(name) is None:
+        return None, f"Python's package {name} (pip install {name}; PYTHON chooses another Python)"
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            return getattr(importlib.import_module(name), "__version__", "of an unknown version"), None
+    except Exception as error:  # whatever a package raises while it is loaded
+        return None, f"Python's package {name}, which does not load ({one_line(error)})"
+
+
+def one_line(error):
+    return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
+
+
+def clock(found):
+    """The highest clock of the multiprocessors in Hz, or None."""
+    line = first_line(["nvidia-smi", "--query-gpu=clocks.max.sm", "--format=csv,noheader,nounits"], r"^\d+$")
+    kilohertz = 1e3 * int(line) if line else getattr(found, "clock_rate", None)
+    return kilohertz and 1e3 * kilohertz
+
+
 def gpu(torch):
     """The current GPU as PyTorch sees it."""
     found = torch.cuda.get_device_properties(0)
@@ -43,6 +69,7 @@ def gpu(torch):
         "architecture": f"{major}{minor}",
         "multiprocessors": found.multi_processor_count,
         "memory": found.total_memory,
+        "clock": clock(found),
         "l2": getattr(found, "L2_cache_size", 0),
         "driver": first_line(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]),
         "cuda": torch.version.cuda,
@@ -55,15 +82,20 @@ def describe(host):
     compiler = os.environ.get("CXX", "g++")
     if shutil.which(compiler) is None:
         missing.append(f"the C++ compiler {compiler} (install it, or set CXX)")
-    packages = {name: metadata.version(name) for name in ("torch", "peft") if importlib.util.find_spec(name)}
-    missing += [f"Python's package {name} (pip install {name}; PYTHON chooses another Python)" for name in ("torch", "peft") if name not in packages]
+    packages = {}
+    for name in ("torch", "peft"):
+        packages[name], problem = package(name)
+        missing += [problem] if problem else []
     found = None
     if not host:
-        if "torch" in packages:
+        if packages["torch"]:
             import torch
 
             if torch.cuda.is_available():
-                found = gpu(torch)
+                try:
+                    found = gpu(torch)
+                except RuntimeError as error:
+                    missing.append(f"an NVIDIA GPU that works ({one_line(error)})")
             else:
                 build = "PyTorch is built without CUDA" if torch.version.cuda is None else "PyTorch finds none"
                 missing.append(f"an NVIDIA GPU ({build}: check nvidia-smi, or use --host for the form without a GPU)")

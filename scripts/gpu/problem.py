@@ -21,16 +21,16 @@ class Reference:
 
 
 class Problem:
-    """PEFT's FourierFT layer, with one or several adapters on the same entries."""
+    """PEFT's FourierFT layer, with one or several adapters on the same entries: a new one, or `layer`, which is changed."""
 
-    def __init__(self, device, shape, n, adapters=1, scaling=300.0, seed=777):
+    def __init__(self, device, shape, n, adapters=1, scaling=300.0, seed=777, layer=None):
         self.shape, self.n, self.adapters, self.device = shape, min(n, shape[0] * shape[1]), adapters, device
-        self.layer = peft_layer.fourierft(shape, device, self.n, scaling, seed, adapters)
+        self.layer = layer or peft_layer.fourierft(shape, device, self.n, scaling, seed, adapters)
         self.rows, self.columns = self.layer.indices["0"]
-        self.coefficients = torch.stack([self.layer.fourierft_spectrum[str(a)].detach() for a in range(adapters)])
+        self.coefficients = torch.stack([self.layer.fourierft_spectrum[str(a)].detach() for a in range(adapters)]).float()
         self.scalings = torch.full((adapters,), scaling, device=device)
         self.layer.get_base_layer().weight.data.zero_()  # so that the layer computes ΔW x
-        self.layer.double()  # in place; the numbers stay those of float32
+        self.layer.double()  # in place; the numbers stay the same
         self.norm = limits.norm_of_delta(self.coefficients, self.scalings, shape)
 
     def plan(self, library, kernel):

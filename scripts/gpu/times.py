@@ -2,13 +2,14 @@
 
     python times.py LIBRARY RESULT.json [--seconds N] [--samples N]
 
-The most important sizes come first; the JSON file names those that did not fit into the time. With the library that the CPU runs the sizes are tiny, and the
-times mean nothing.
+A call of each kernel that was timed is compared with PEFT's layer. The most important sizes come first; the JSON file names those that did not fit into the
+time. With the library that the CPU runs the sizes are tiny, and the times mean nothing.
 """
 
 import argparse
-import json
 import time
+
+STARTED = time.monotonic()  # before the imports, which take seconds
 
 import torch
 
@@ -17,42 +18,76 @@ import ceilings
 import contenders
 from branch import Size
 from clock import Clock, measure
-from contenders import MODES
+from findings import Findings
+from grid import GPU_BRANCHES, GPU_SIZES, HOST_BRANCHES, HOST_SIZES, MODES, title
+from json_file import write_json
 from kernel import Library
+from layers import Layers
+from verification import verify
 
 KERNELS = ["token", "tile_1", "tile_2", "tile"]
-GPU_SIZES = [(4096, 512), (1024, 512), (4096, 1), (1024, 1), (4096, 32), (4096, 4096), (1024, 32), (1024, 4096), (8192, 512), (768, 512), (768, 1),
-             (768, 32), (768, 4096), (8192, 1), (8192, 32), (8192, 4096)]
-GPU_BRANCHES = [(1024, 512), (4096, 512), (1024, 1), (4096, 1), (768, 512), (768, 32)]
-HOST_SIZES, HOST_BRANCHES = [(64, 1), (64, 3)], [(64, 2)]
 
 
-def measure_size(timer, library, d, tokens, cache_bytes, samples, until):
-    size = Size(library.device, d, tokens, cache_bytes)
-    plans, notes = branch.open_plans(library, size, KERNELS)
-    cases = []
-    for mode in MODES:
-        if until():
-            break
-        found = contenders.for_mode(size, plans, mode)
-        cases.append({"d": d, "tokens": tokens, "mode": mode, "sets": {c.name: len(c.calls) for c in found},
-                      "times": measure(timer, found, samples, until)})
+class Measuring:
+    """What all sizes have in common, and the result."""
+
+    def __init__(self, library, samples, until):
+        self.library, self.samples, self.until = library, samples, until
+        self.timer = Clock(library.device)
+        self.cache = 2**12 if library.memory == "cpu" else getattr(torch.cuda.get_device_properties(0), "L2_cache_size", 2**26)
+        self.result = {"memory": library.memory, "cache": self.cache, "ceilings": None, "sizes": [], "branches": [], "not measured": [], "notes": [],
+                       "checks": 0, "wrong": []}
+        self._findings = Findings()
+        self._layers = {}
+
+    def layers(self, size):
+        """PEFT's layers of this d, which are made once."""
+        return self._layers.setdefault(size.d, Layers(size.device, size.d, size.n))
+
+    def size(self, d, tokens):
+        """All contenders in all modes. Then the kernels that were timed are compared with PEFT's layer."""
+        if self.until():
+            self.result["not measured"] += [title(d, tokens, mode) for mode in MODES]
+            return
+        size = Size(self.library.device, d, tokens, self.cache)
+        problem = self.layers(size).problem()
+        plans, notes = branch.open_plans(self.library, size, KERNELS, (problem.rows, problem.columns))
+        self.result["notes"] += [note for note in notes if note not in self.result["notes"]]
+        for mode in MODES:
+            self._case("sizes", d, tokens, mode, lambda mode=mode: contenders.for_mode(size, plans, self.layers(size), mode))
+        try:
+            verify(self._findings, problem, plans, tokens, title(d, tokens))
+        except RuntimeError as error:
+            self.result["not measured"].append(f"{title(d, tokens)}: comparison with PEFT ({str(error).splitlines()[0]})")
+        self.result.update(checks=self._findings.checks, wrong=self._findings.failures)
+        close(plans)
+
+    def branches(self, d, tokens):
+        """Three branches in one launch and in three."""
+        size = Size(self.library.device, d, tokens, self.cache)
+        plans, _ = branch.open_plans(self.library, size, ["token", "tile"], branch.random_entries(size))
+        for mode in ("forward", "backward"):
+            self._case("branches", d, tokens, mode,
+                       lambda mode=mode: [c for in_one in (True, False) for c in branch.branch(size, plans, torch.bfloat16, mode, 3, in_one)])
+        close(plans)
+
+    def _case(self, kind, d, tokens, mode, contenders_of):
+        """Measures one mode, or names it as not measured."""
+        name = f"{title(d, tokens, mode)}{', 3 branches' if kind == 'branches' else ''}"
+        if self.until():
+            self.result["not measured"].append(name)
+            return
+        try:
+            found = contenders_of()
+            self.result[kind].append({"d": d, "tokens": tokens, "mode": mode, "sets": {c.name: len(c.calls) for c in found},
+                                      "times": measure(self.timer, found, self.samples, self.until)})
+        except RuntimeError as error:
+            self.result["not measured"].append(f"{name} ({str(error).splitlines()[0]})")
+
+
+def close(plans):
     for plan in plans.values():
         plan.close()
-    return cases, notes
-
-
-def measure_branches(timer, library, d, tokens, cache_bytes, samples, until):
-    """Three branches in one launch and in three."""
-    size = Size(library.device, d, tokens, cache_bytes)
-    plans, _ = branch.open_plans(library, size, ["token", "tile"])
-    cases = []
-    for mode in ("forward", "backward"):
-        found = [c for in_one in (True, False) for c in branch.branch(size, plans, torch.bfloat16, mode, 3, in_one)]
-        cases.append({"d": d, "tokens": tokens, "mode": mode, "times": measure(timer, found, samples, until)})
-    for plan in plans.values():
-        plan.close()
-    return cases
 
 
 def main():
@@ -62,47 +97,27 @@ def main():
     arguments.add_argument("--seconds", type=float, default=3600)
     arguments.add_argument("--samples", type=int, default=11)
     options = arguments.parse_args()
-    end = time.monotonic() + options.seconds
     library = Library(options.library)
     is_host = library.memory == "cpu"
-    timer = Clock(library.device)
-    cache_bytes = 2**12 if is_host else getattr(torch.cuda.get_device_properties(0), "L2_cache_size", 2**26)
+    measuring = Measuring(library, options.samples, lambda: time.monotonic() - STARTED > options.seconds)
+    result = measuring.result
 
-    result = {"memory": library.memory, "cache": cache_bytes, "ceilings": None, "sizes": [], "branches": [], "not measured": [], "notes": []}
-
-    def is_over():
-        return time.monotonic() > end
-
-    def save():
-        # After every size, so that nothing is lost if this program is stopped.
-        with open(options.result, "w", encoding="utf-8") as file:
-            json.dump(result, file)
-
-    result["ceilings"] = ceilings.measure_ceilings(library.device)
-    save()
-    sizes = [("sizes", *size) for size in (HOST_SIZES if is_host else GPU_SIZES)]
-    of_branches = [("branches", *size) for size in (HOST_BRANCHES if is_host else GPU_BRANCHES)]
-    order = sizes[:4] + of_branches[:2] + sizes[4:] + of_branches[2:]
-    for kind, d, tokens in order:
-        name = f"d = {d}, T = {tokens}{', 3 branches' if kind == 'branches' else ''}"
-        if is_over():
-            result["not measured"].append(name)
-            continue
+    result["ceilings"], problems = ceilings.measure_ceilings(library.device)
+    result["not measured"] += problems
+    write_json(options.result, result)
+    sizes = [(measuring.size, *size) for size in (HOST_SIZES if is_host else GPU_SIZES)]
+    of_branches = [(measuring.branches, *size) for size in (HOST_BRANCHES if is_host else GPU_BRANCHES)]
+    for measure_, d, tokens in sizes[:4] + of_branches[:2] + sizes[4:] + of_branches[2:]:
         started = time.monotonic()
         try:
-            if kind == "sizes":
-                cases, notes = measure_size(timer, library, d, tokens, cache_bytes, options.samples, is_over)
-                result["notes"] += notes
-            else:
-                cases = measure_branches(timer, library, d, tokens, cache_bytes, options.samples, is_over)
-            result[kind] += cases
-        except (RuntimeError, torch.OutOfMemoryError) as error:
-            result["not measured"].append(f"{name} ({str(error).splitlines()[0]})")
-        print(f"{name}: {time.monotonic() - started:.1f} s", flush=True)
-        save()
+            measure_(d, tokens)
+        except RuntimeError as error:
+            result["not measured"].append(f"{title(d, tokens)} ({str(error).splitlines()[0]})")
+        # After every size, so that nothing is lost if this program is stopped.
+        write_json(options.result, result)
+        print(f"{title(d, tokens)}: {time.monotonic() - started:.1f} s", flush=True)
         if not is_host:
             torch.cuda.empty_cache()
-    save()
 
 
 if __name__ == "__main__":
