@@ -175,7 +175,7 @@ describe.skipIf(python === undefined)(`the check without a GPU${withoutPython}`,
     if (process.env.FOURIERFT_RECORD) copyFileSync(join(out, 'report.json'), recording)
   })
 
-  test.skipIf(hasGpu)(`exits with 2 and names the GPU if there is none${withGpu}`, () => {
+  test.skipIf(hasGpu)(`exits with 2 and says that a GPU is missing${withGpu}`, () => {
     const { status, stderr } = check([join(folder, 'none')])
     expect(stderr).toMatch(/^missing: .*an NVIDIA GPU \(.*--host.*\).*\n$/)
     expect(status).toBe(2)
@@ -675,7 +675,7 @@ describe('a row of the conformance suite', () => {
     expect(evaluate('node_rows', 'node_rows.command("root", "tfjs-webgpu")', '')).toContain('--quick')
   })
 
-  test('uses the library of the check where there is none, and leaves one that is there', () => {
+  test('does not change the library of the packages; if it is missing, a copy takes its place for the row', () => {
     const library = join(folder, 'built.so')
     const target = join(folder, 'native/build/libfourierft-cuda.so')
     writeFileSync(library, 'built')

@@ -4,6 +4,7 @@ import torch
 
 import clock
 from clock import Contender, measure
+from error_line import error_line
 
 PAIRS = 3  # so that no copy finds its source in the cache
 
@@ -53,7 +54,7 @@ def measure_ceilings(device):
         try:
             found[name] = rate()
         except RuntimeError as error:
-            problems.append(f"ceiling of {name} ({str(error).splitlines()[0]})")
+            problems.append(f"ceiling of {name} ({error_line(error)})")
         if timer.is_cuda:
             torch.cuda.empty_cache()
     return found, problems

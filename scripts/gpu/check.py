@@ -21,7 +21,7 @@ import goals
 import node_rows
 import report
 import sanitizers
-from command import run
+from command import last_line, run
 from json_file import read_json, write_json
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -57,8 +57,8 @@ class Check:
     def left(self):
         return self._end - time.monotonic()
 
-    def run(self, name, command, seconds, environment=None):
-        result = run(command, min(seconds, self.left()), ROOT, environment)
+    def run(self, name, command, seconds):
+        result = run(command, min(seconds, self.left()), ROOT)
         self._log.append(f"## {name}: {' '.join(command)}\n{result.output}\n")
         return result
 
@@ -104,11 +104,6 @@ def compiled(build):
 def reason(check, program, package):
     """Why an optional program of CUDA does not run."""
     return "the CPU runs the kernels" if check.options.host else f"{program} is not installed; it is part of {package}"
-
-
-def last_line(output):
-    lines = [line for line in output.splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "no output"
 
 
 def cpp(check):

@@ -9,6 +9,8 @@ from typing import Callable, Optional
 
 import torch
 
+from error_line import error_line
+
 SAMPLE_SECONDS = 1e-3  # of one sample, so that the events' resolution does not matter
 MAX_CALLS = 64  # in a graph
 
@@ -78,7 +80,7 @@ class Clock:
             return graph, None
         except RuntimeError as error:
             torch.cuda.synchronize()
-            return None, str(error).splitlines()[0]
+            return None, error_line(error)
         finally:
             gc.enable()
 

@@ -18,13 +18,12 @@ class Result:
     is_cut_off: bool
 
 
-def run(command, seconds, cwd=None, environment=None):
+def run(command, seconds, cwd=None):
     """Runs the command for at most so many seconds; then ends it and every program that it started."""
     started = time.monotonic()
     with tempfile.TemporaryFile() as file:
         try:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, cwd=cwd, start_new_session=True,
-                                       env={**os.environ, **(environment or {})})
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, cwd=cwd, start_new_session=True)
         except OSError as error:
             return Result(127, str(error), 0, False)
         is_cut_off = False
@@ -37,3 +36,8 @@ def run(command, seconds, cwd=None, environment=None):
         file.seek(0)
         output = file.read().decode(errors="replace")[-MAX_OUTPUT:]
     return Result(process.returncode, output, time.monotonic() - started, is_cut_off)
+
+
+def last_line(output):
+    """The last line of an output that is not blank."""
+    return next((line.strip() for line in reversed(output.splitlines()) if line.strip()), "no output")

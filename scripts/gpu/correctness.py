@@ -20,6 +20,7 @@ import torch
 import promises
 from branch import name_of
 from comparison import compare_outputs
+from error_line import error_line
 from findings import Findings
 from json_file import write_json
 from kernel import SHARED_MEMORY, KernelError, Library
@@ -122,7 +123,7 @@ def main():
         try:
             run()
         except RuntimeError as error:
-            findings.check(False, name, f"{type(error).__name__}: {str(error).splitlines()[0]}")
+            findings.check(False, name, f"{type(error).__name__}: {error_line(error)}")
             if "CUDA error" in str(error):
                 # After such an error no call of this process succeeds.
                 not_checked.remove(name)

@@ -4,6 +4,8 @@ import csv
 import io
 import re
 
+from command import last_line
+
 # Sections that every version has, and single counters: bytes moved, bank conflicts, and what warps wait for.
 SECTIONS = ["SpeedOfLight", "LaunchStats", "Occupancy", "WarpStateStats"]
 STALLS = ["barrier", "long_scoreboard", "short_scoreboard", "mio_throttle", "lg_throttle", "math_pipe_throttle", "not_selected", "wait"]
@@ -66,5 +68,5 @@ def name_calls(kernels, output):
 
 def problem(output):
     """The line in which ncu says why it has no counters, or its last line."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    return next((line for line in lines if line.startswith("==ERROR==")), lines[-1] if lines else "no output")
+    errors = (line.strip() for line in output.splitlines() if line.strip().startswith("==ERROR=="))
+    return next(errors, None) or last_line(output)

@@ -19,14 +19,6 @@ import subprocess
 import sys
 import warnings
 
-# Folders of CUDA's tools that installers leave out of PATH.
-CUDA_FOLDERS = [os.path.join(os.environ.get("CUDA_HOME", "/usr/local/cuda"), "bin"), "/usr/local/cuda/bin"]
-
-
-def tool(name):
-    """The path of a program of CUDA, or None."""
-    return shutil.which(name) or shutil.which(name, path=os.pathsep.join(CUDA_FOLDERS))
-
 
 def first_line(command, pattern=".*"):
     """The first line of a program's output that matches, or None."""
@@ -99,7 +91,7 @@ def describe(host):
             else:
                 build = "PyTorch is built without CUDA" if torch.version.cuda is None else "PyTorch finds none"
                 missing.append(f"an NVIDIA GPU ({build}: check nvidia-smi, or use --host for the form without a GPU)")
-        if tool("nvcc") is None:
+        if shutil.which("nvcc") is None:
             missing.append("nvcc (install CUDA's compiler, or set CUDA_HOME)")
     return {
         "system": f"{platform.system()} {platform.machine()}",
@@ -109,9 +101,9 @@ def describe(host):
         "packages": packages,
         "compiler": first_line([compiler, "--version"]),
         "gpu": found,
-        "nvcc": None if host else first_line([tool("nvcc") or "nvcc", "--version"], "release"),
-        "ncu": None if host else tool("ncu"),
-        "compute-sanitizer": None if host else tool("compute-sanitizer"),
+        "nvcc": None if host else first_line(["nvcc", "--version"], "release"),
+        "ncu": None if host else shutil.which("ncu"),
+        "compute-sanitizer": None if host else shutil.which("compute-sanitizer"),
         "node": first_line(["node", "--version"]),
         "cmake": first_line(["cmake", "--version"]),
     }, missing

@@ -1,10 +1,9 @@
 """What the C interface promises beyond the equations: adapters by row, branches, bad indices, NaN, alignment, repeatability, streams, CUDA graphs."""
 
-import math
-
 import torch
 
 import limits
+from comparison import compare_branches
 from kernel import INVALID_ROW, Branch, Gradient, KernelError, Rows
 from problem import Outputs, Problem, bits, run_branches
 
@@ -45,18 +44,7 @@ def each(library, adapters=1, dtypes=(torch.float32, torch.bfloat16), scaling=30
 
 
 def compare(findings, name, problems, found, references, y_bases, x_base, x, grad_ys):
-    """Compares all outputs of one or several branches. The limits of branches add up."""
-    relative = limits.loss(problems[0].shape)
-    largest_x = float(x.double().norm(dim=1).max())
-    bound_x, outer = 0.0, math.prod(problems[0].shape)
-    for problem, y, gc, reference, base, grad_y in zip(problems, found.y, found.grad_coefficients, references, y_bases, grad_ys):
-        norms = x.double().norm(dim=1) * grad_y.double().norm(dim=1)
-        bound_x += relative * problem.norm * float(grad_y.double().norm(dim=1).max())
-        limits.compare(findings, y, base, [reference.y], relative * problem.norm * largest_x, relative, f"{name}: y", "promises")
-        limits.compare(findings, gc, None, [reference.grad_coefficients],
-                       relative * float(norms.sum()) * float(problem.scalings.max()) / outer, relative, f"{name}: gradient of c", "promises")
-    limits.compare(findings, found.grad_x, x_base, [reference.grad_x for reference in references], bound_x, relative, f"{name}: gradient of x", "promises")
-    findings.check(found.is_intact, f"{name}: no write outside of a tensor")
+    compare_branches(findings, problems, found, references, y_bases, x_base, x, grad_ys, name, lambda _: "promises")
 
 
 def peft_in_float32(findings, library):

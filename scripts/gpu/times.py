@@ -18,6 +18,7 @@ import ceilings
 import contenders
 from branch import Size
 from clock import Clock, measure
+from error_line import error_line
 from findings import Findings
 from grid import GPU_BRANCHES, GPU_SIZES, HOST_BRANCHES, HOST_SIZES, MODES, title
 from json_file import write_json
@@ -58,7 +59,7 @@ class Measuring:
         try:
             verify(self._findings, problem, plans, tokens, title(d, tokens))
         except RuntimeError as error:
-            self.result["not measured"].append(f"{title(d, tokens)}: comparison with PEFT ({str(error).splitlines()[0]})")
+            self.result["not measured"].append(f"{title(d, tokens)}: comparison with PEFT ({error_line(error)})")
         self.result.update(checks=self._findings.checks, wrong=self._findings.failures)
         close(plans)
 
@@ -82,7 +83,7 @@ class Measuring:
             self.result[kind].append({"d": d, "tokens": tokens, "mode": mode, "sets": {c.name: len(c.calls) for c in found},
                                       "times": measure(self.timer, found, self.samples, self.until)})
         except RuntimeError as error:
-            self.result["not measured"].append(f"{name} ({str(error).splitlines()[0]})")
+            self.result["not measured"].append(f"{name} ({error_line(error)})")
 
 
 def close(plans):
@@ -112,7 +113,7 @@ def main():
         try:
             measure_(d, tokens)
         except RuntimeError as error:
-            result["not measured"].append(f"{title(d, tokens)} ({str(error).splitlines()[0]})")
+            result["not measured"].append(f"{title(d, tokens)} ({error_line(error)})")
         # After every size, so that nothing is lost if this program is stopped.
         write_json(options.result, result)
         print(f"{title(d, tokens)}: {time.monotonic() - started:.1f} s", flush=True)

@@ -12,6 +12,7 @@
 #include <memory>
 #include <mutex>
 #include <new>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -166,14 +167,10 @@ int slot_with_sign(const fourierft::Term& term) { return term.sign < 0 ? ~(term.
 // `side`: of the slots that the terms are summed into.
 void lay_out(const Terms& terms, const Side& side, DeviceTerms& result, Layout& layout) {
   const auto count = [&](int slot) { return slot < 0 ? 0 : terms.start[slot + 1] - terms.start[slot]; };
-  // Among points with equal work, neighbouring threads write to neighbouring positions.
+  // Points without terms come last. Among points with equal work, neighbouring threads write to neighbouring positions.
   std::vector<Points> points = points_of(side);
-  std::sort(points.begin(), points.end(), [](const Points& p, const Points& q) { return p.a < q.a; });
-  std::stable_sort(points.begin(), points.end(), [&](const Points& p, const Points& q) {
-    return std::make_pair(count(p.slot_a), count(p.slot_b)) > std::make_pair(count(q.slot_a), count(q.slot_b));
-  });
-  // Points without terms come last.
-  std::stable_partition(points.begin(), points.end(), [&](const Points& p) { return count(p.slot_a) + count(p.slot_b) > 0; });
+  const auto order = [&](const Points& p) { return std::make_tuple(-count(p.slot_a), -count(p.slot_b), p.a); };
+  std::sort(points.begin(), points.end(), [&](const Points& p, const Points& q) { return order(p) < order(q); });
   std::vector<DeviceTerm> device_terms;
   std::vector<DeviceJoin> joins;
   const auto append = [&](int slot) {

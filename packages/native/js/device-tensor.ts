@@ -1,7 +1,6 @@
 /** `OnnxDeviceTensor`: an output of a session that stays in the memory of the session's device. */
 import { type Addon, type DeviceHandle, promiseOf } from './addon.js'
-import type { OnnxType } from './onnx-types.js'
-import { typedArray } from './onnx-types.js'
+import { type OnnxType, typedArray } from './onnx-types.js'
 
 /**
  * A tensor in the memory of a session's device. It can be an input of every session on that device, without a copy. It keeps its session in memory until

@@ -213,8 +213,8 @@ class Runner {
     };
     const auto together = run(true), apart = run(false);
     check(same(together.first, apart.first), name, 1, 0);
-    // grad_x is the sum of three spectra or of three rows. Each of the additions has at most the largest number's rounding, and the transforms lose
-    // as in `compare`; relative to the largest number of the sum that is far below 1e-5 log2(d1 d2).
+    // grad_x is the sum of three spectra or of three rows. Both lose as in `compare`. Here the loss is that of the largest number, which is less than the
+    // norms that bound it there.
     float largest = 0;
     for (const float value : apart.second) largest = std::max(largest, std::fabs(value));
     for (size_t i = 0; i < apart.second.size(); i++) {
